@@ -1,0 +1,54 @@
+// Package discovery says which endpoints a service has. A source watches one
+// place (a configuration file, Consul) and hands over complete sets; the package
+// itself merges and keeps the last good one. It must not know of connections,
+// balancing or the proxy's own health checks.
+package discovery
+
+import (
+	"context"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+// Endpoint is one address that serves a service. Values are immutable once sent.
+type Endpoint struct {
+	// ID is stable over changes of weight and tags: state (health, in-flight,
+	// pool) is kept under it. Sources without ids use the address.
+	ID string
+	// Address is host:port (host an IP literal) or unix:///path.
+	Address string
+	// Weight is at least 1 unless the endpoint is to get no new traffic (0).
+	Weight int
+	Tags   []string
+	Meta   map[string]string
+	// Identity is the SPIFFE ID to expect of the endpoint; zero: unknown.
+	Identity spiffeid.ID
+	// IdentityPath is the path of the expected SPIFFE ID inside our own trust
+	// domain, where the source knows only that; empty: unknown.
+	IdentityPath string
+	Node, Zone   string
+	// Source says where the endpoint comes from ("static", "consul:dc1").
+	Source string
+}
+
+// Update is the complete set of a service at one moment, or news of a failure.
+type Update struct {
+	Service   string
+	Endpoints []Endpoint
+	// Index is the source's own version (Consul's X-Consul-Index); 0: none.
+	Index uint64
+	At    time.Time
+	// Err, when set, says that the source is out of reach: Endpoints is nil and the
+	// last good set stays in force.
+	Err error
+}
+
+// Source watches one service.
+type Source interface {
+	// Run sends the first complete set as soon as it is known and a new one at each
+	// change, until ctx ends; out is called from one goroutine and must not
+	// block. Run retries by itself (jittered back-off) and returns only ctx's error
+	// or a permanent one.
+	Run(ctx context.Context, out func(Update)) error
+}

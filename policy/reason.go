@@ -1,0 +1,136 @@
+// Package policy holds what the pure decisions share: the table of reasons, the
+// outcome of an attempt and the error that says whose fault something was. Its
+// sub-packages decide (route, balance, authz); they are told the time, do no
+// I/O and start no goroutine. The package must not know of sockets, codecs,
+// configuration files or metrics.
+package policy
+
+// Reason says why the proxy itself answered, refused or gave up. The zero value
+// means that it did not: the exchange ran to its end. Header, metric label, log
+// field and manual derive from the one table below, so a code, once published,
+// stays.
+type Reason uint8
+
+// The reasons. Their texts stand in the table.
+const (
+	None Reason = iota
+
+	BadRequest
+	BadHost
+	RequestLineTooLong
+	HeadTooLarge
+	RequestTimeout
+	MethodRefused
+	NoRoute
+	BodyAborted
+	ClientAborted
+
+	TLSHandshake
+	TLSPlainText
+	TLSNoCertificate
+	TLSBadCertificate
+	TLSExpired
+	TLSUnknownDomain
+	TLSUnknownID
+	TLSSeveralIDs
+	TLSNoID
+	NotAllowed
+	NoIdentity
+
+	NoService
+	NoEndpoints
+	NoHealthyEndpoint
+	ConnectFailed
+	ConnectTimeout
+	UpstreamTLS
+	UpstreamTLSIdentity
+	UpstreamReset
+	UpstreamClosed
+	UpstreamTimeout
+	UpstreamProtocol
+	UpstreamTruncated
+
+	RequestDeadline
+	TunnelIdle
+	Draining
+	Overloaded
+	Internal
+
+	reasonCount
+)
+
+// ReasonInfo is one row of the table.
+type ReasonInfo struct {
+	Code        string // in headers, labels and logs; snake_case; stable
+	Status      int    // HTTP status of the answer; 0: the connection is closed without one
+	GRPC        int    // gRPC status code
+	Termination string // HAProxy's two letters: who ended it and in which phase
+	Sentence    string // what happened
+	Remedy      string // what the reader can do
+}
+
+var reasons = [reasonCount]ReasonInfo{
+	None: {"none", 200, 0, "--", "the exchange ran to its end", ""},
+
+	BadRequest:         {"bad_request", 400, 3, "PR", "the request is malformed or ambiguous", "look at the client: the request breaks RFC 9112"},
+	BadHost:            {"bad_host", 400, 3, "PR", "the Host field is missing, repeated, malformed or at odds with the target", "send exactly one valid Host field"},
+	RequestLineTooLong: {"request_line_too_long", 414, 3, "PR", "the request line is over the limit", "shorten the target or raise limits.request_line"},
+	HeadTooLarge:       {"head_too_large", 431, 3, "PR", "the header section is over the limit", "send fewer or shorter fields or raise limits.head"},
+	RequestTimeout:     {"request_timeout", 408, 4, "cR", "the client did not send its whole request in time", "look at the client or its network, or raise timeouts.request_head"},
+	MethodRefused:      {"method_refused", 405, 12, "PR", "the method is not served here", "CONNECT must be allowed by the listener"},
+	NoRoute:            {"no_route", 404, 12, "PR", "no route matches the request", "add a route, or one without match as the default"},
+	BodyAborted:        {"body_aborted", 400, 1, "CD", "the client broke off or garbled its request body", "look at the client"},
+	ClientAborted:      {"client_aborted", 0, 1, "CD", "the client went away before the answer was complete", "look at the client and its timeouts"},
+
+	TLSHandshake:      {"tls_handshake", 0, 16, "PR", "the TLS handshake failed", "see the log line for the alert"},
+	TLSPlainText:      {"tls_plain_text", 0, 16, "PR", "the peer spoke plain text to a TLS listener", "call through the peer's own sidecar"},
+	TLSNoCertificate:  {"tls_no_certificate", 0, 16, "PR", "the peer presented no certificate", "give the peer an identity"},
+	TLSBadCertificate: {"tls_bad_certificate", 0, 16, "PR", "the peer's certificate does not verify against the bundle of its trust domain", "compare the bundles of both sides"},
+	TLSExpired:        {"tls_expired", 0, 16, "PR", "the peer's certificate has expired or is not valid yet", "look at the peer's rotation and at both clocks"},
+	TLSUnknownDomain:  {"tls_unknown_domain", 0, 16, "PR", "the peer belongs to a trust domain that is not trusted here", "federate the trust domains if the call is wanted"},
+	TLSUnknownID:      {"tls_unknown_id", 0, 16, "PR", "the peer is authentic but not one of those accepted", "add its SPIFFE ID where the log line says"},
+	TLSSeveralIDs:     {"tls_several_ids", 0, 16, "PR", "the peer's certificate holds more than one URI name", "issue X.509-SVIDs with exactly one SPIFFE ID"},
+	TLSNoID:           {"tls_no_id", 0, 16, "PR", "the peer's certificate holds no valid SPIFFE ID", "issue X.509-SVIDs"},
+	NotAllowed:        {"not_allowed", 403, 7, "PR", "the allow list does not name the caller", "add the caller's SPIFFE ID to workload.allow"},
+	NoIdentity:        {"no_identity", 503, 14, "PC", "this proxy has no identity yet", "look at the identity source: /api/v1/identity"},
+
+	NoService:         {"no_service", 503, 14, "SC", "the route names a service that is not known", "look at /api/v1/services"},
+	NoEndpoints:       {"no_endpoints", 503, 14, "SC", "the service has no endpoints", "look at the service's registration and at /api/v1/endpoints"},
+	NoHealthyEndpoint: {"no_healthy_endpoint", 503, 14, "SC", "no endpoint of the service is up", "look at the health of the endpoints at /api/v1/endpoints"},
+	ConnectFailed:     {"connect_failed", 503, 14, "SC", "no connection to the endpoint could be made", "is the endpoint running, and reachable from here?"},
+	ConnectTimeout:    {"connect_timeout", 504, 4, "sC", "the endpoint did not accept a connection in time", "is the endpoint overloaded, or a firewall in the way? timeouts.connect"},
+	UpstreamTLS:       {"upstream_tls", 503, 14, "SC", "the TLS handshake with the endpoint failed", "see the log line for the alert; the endpoint may refuse our identity"},
+
+	UpstreamTLSIdentity: {"upstream_tls_identity", 503, 14, "SC", "the endpoint is not who it should be", "compare the endpoint's SPIFFE ID with the expected one"},
+	UpstreamReset:       {"upstream_reset", 502, 14, "SH", "the endpoint reset the connection before its answer", "look at the endpoint's log"},
+	UpstreamClosed:      {"upstream_closed", 502, 14, "SH", "the endpoint closed the connection before its answer", "look at the endpoint's log and its keep-alive time"},
+	UpstreamTimeout:     {"upstream_timeout", 504, 4, "sH", "the endpoint did not answer in time", "is the endpoint overloaded? timeouts.response_head"},
+	UpstreamProtocol:    {"upstream_protocol", 502, 13, "PH", "the endpoint's answer is malformed or ambiguous", "look at the endpoint: the answer breaks RFC 9112"},
+	UpstreamTruncated:   {"upstream_truncated", 502, 14, "SD", "the endpoint broke off its answer", "look at the endpoint's log"},
+
+	RequestDeadline: {"request_deadline", 504, 4, "sH", "the whole request took longer than allowed", "timeouts.request"},
+	TunnelIdle:      {"tunnel_idle", 0, 4, "cD", "the tunnel was silent for too long", "timeouts.tunnel"},
+	Draining:        {"draining", 503, 14, "PR", "the proxy is shutting down", "call again; another instance answers"},
+	Overloaded:      {"overloaded", 503, 14, "PR", "the proxy is at one of its own limits", "look at larboard_* pools and limits"},
+	Internal:        {"internal", 500, 13, "IH", "the proxy failed inside", "report it with the logged stack"},
+}
+
+// Info returns the row of r.
+func (r Reason) Info() *ReasonInfo {
+	if r >= reasonCount {
+		return &reasons[Internal]
+	}
+	return &reasons[r]
+}
+
+// String returns the code of r.
+func (r Reason) String() string { return r.Info().Code }
+
+// Reasons lists all reasons in the order of the table.
+func Reasons() []Reason {
+	all := make([]Reason, reasonCount)
+	for i := range all {
+		all[i] = Reason(i)
+	}
+	return all
+}
