@@ -1,0 +1,108 @@
+// Package config turns the text of a configuration file into plain structs. It
+// exists so that everything a user can get wrong is said at once, with its place
+// in the file and the probable meaning, before anything has a side effect.
+//
+// It is pure: it opens no file, resolves no name and reads no clock or
+// environment; it is handed bytes and a file name. It must not know how a
+// setting is carried out, and imports nothing of ours.
+//
+// The way through it: [Load] parses, decodes strictly (decode.go), fills in the
+// defaults (defaults.go) and validates (validate*.go); [Expand] turns the sidecar
+// shorthand into listeners and services; [Print] writes a configuration back.
+package config
+
+// Config is one complete configuration. Values that [Load] returns without
+// problems are valid and have every default filled in; they are not changed
+// afterwards and may be read from any goroutine.
+type Config struct {
+	// Version of the format; 1 is the only one.
+	Version   int       `yaml:"version"`
+	Admin     Admin     `yaml:"admin"`
+	Log       Log       `yaml:"log"`
+	AccessLog AccessLog `yaml:"access_log"`
+	// Loops is the number of event loops; 0 lets the proxy choose.
+	Loops     int        `yaml:"loops"`
+	Limits    Limits     `yaml:"limits"`
+	Timeouts  Timeouts   `yaml:"timeouts"`
+	Listeners []Listener `yaml:"listeners"`
+	Services  []Service  `yaml:"services"`
+	Consul    Consul     `yaml:"consul"`
+	// Identity is nil where the proxy needs none.
+	Identity *Identity `yaml:"identity"`
+	// Workload and Upstreams are the sidecar shorthand. Both are empty in what
+	// Expand returns.
+	Workload  *Workload  `yaml:"workload"`
+	Upstreams []Upstream `yaml:"upstreams"`
+
+	source source
+}
+
+// Admin says where the HTTP API (health, metrics, views) is served: nowhere, on
+// an address, on a Unix socket, or on both.
+type Admin struct {
+	Address string `yaml:"address"` // IP:port; empty: not served there
+	Socket  string `yaml:"socket"`  // absolute path; empty: not served there
+}
+
+// Log is the process log, written to standard error.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn, error
+	Format string `yaml:"format"` // text, json
+}
+
+// AccessLog is one line for each exchange. A lone string in the file is Path.
+type AccessLog struct {
+	Path   string `yaml:"path"`   // AccessLogOff, AccessLogStdout, or a file
+	Format string `yaml:"format"` // text, json
+}
+
+// The values of AccessLog.Path that are no file.
+const (
+	AccessLogOff    = "off"
+	AccessLogStdout = "stdout"
+)
+
+// The values of Log.Format and AccessLog.Format.
+const (
+	FormatText = "text"
+	FormatJSON = "json"
+)
+
+// Limits bound what one request may bring.
+type Limits struct {
+	Head        Size `yaml:"head"`         // whole header section, in bytes
+	Fields      int  `yaml:"fields"`       // number of header fields
+	RequestLine Size `yaml:"request_line"` // in bytes
+}
+
+// Timeouts are the process-wide values; listeners and services may override
+// those that concern them. Zero means no limit, where that is allowed.
+type Timeouts struct {
+	// Connect bounds reaching an endpoint, its TLS handshake included.
+	Connect Duration `yaml:"connect"`
+	// RequestHead bounds the time from a connection's first byte (of the TLS
+	// handshake, or of a later request) to the end of the request head.
+	RequestHead Duration `yaml:"request_head"`
+	// Idle is how long a kept connection may wait for its next request.
+	Idle Duration `yaml:"idle"`
+	// Body is the longest silence within a body; zero: no limit.
+	Body Duration `yaml:"body"`
+	// ResponseHead bounds the wait for the response head once the request is sent.
+	ResponseHead Duration `yaml:"response_head"`
+	// Request bounds the whole exchange; zero: no limit.
+	Request Duration `yaml:"request"`
+	// Tunnel is the longest silence in both directions of a tunnel (TCP, Upgrade,
+	// CONNECT); zero: no limit.
+	Tunnel Duration `yaml:"tunnel"`
+	// Drain bounds the shutdown.
+	Drain Duration `yaml:"drain"`
+}
+
+// Protocol is what a listener or an upstream speaks.
+type Protocol string
+
+// The protocols of this version.
+const (
+	HTTP Protocol = "http"
+	TCP  Protocol = "tcp"
+)

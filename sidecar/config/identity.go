@@ -1,0 +1,60 @@
+package config
+
+// Consul is the agent that discovery asks.
+type Consul struct {
+	// Address is http://host:port, https://host:port, unix:///path, or host:port.
+	Address string `yaml:"address"`
+	// Token and TokenFile exclude each other; the file is read again on change.
+	Token      Secret     `yaml:"token"`
+	TokenFile  string     `yaml:"token_file"`
+	Datacenter string     `yaml:"datacenter"`
+	Namespace  string     `yaml:"namespace"`
+	TLS        *ConsulTLS `yaml:"tls"` // nil: the system's authorities, no client certificate
+}
+
+// ConsulTLS applies to https:// addresses; the files are PEM.
+type ConsulTLS struct {
+	CA         string `yaml:"ca"`
+	Cert       string `yaml:"cert"`
+	Key        string `yaml:"key"`
+	ServerName string `yaml:"server_name"`
+}
+
+// Identity names the source of the proxy's own X.509-SVID; exactly one field is
+// set.
+type Identity struct {
+	SPIFFE *SPIFFEIdentity `yaml:"spiffe"`
+	Files  *FilesIdentity  `yaml:"files"`
+	Dev    *DevIdentity    `yaml:"dev"`
+}
+
+// SPIFFEIdentity is the SPIFFE Workload API (SPIRE, or a development authority).
+type SPIFFEIdentity struct {
+	// Socket is unix:///path or tcp://IP:port; empty: SPIFFE_ENDPOINT_SOCKET.
+	Socket string `yaml:"socket"`
+}
+
+// FilesIdentity reads PEM files and watches them.
+type FilesIdentity struct {
+	Cert string `yaml:"cert"` // chain, leaf first
+	Key  string `yaml:"key"`
+	// Bundle holds the authorities of our own trust domain.
+	Bundle string `yaml:"bundle"`
+	// Bundles holds those of other trust domains, by name.
+	Bundles map[string]string `yaml:"bundles"`
+}
+
+// DevIdentity is the development authority. It is not for production: its keys
+// lie in a directory.
+type DevIdentity struct {
+	TrustDomain string `yaml:"trust_domain"`
+	// ID is the SPIFFE ID this proxy gives itself; empty: derived from
+	// Workload.Service.
+	ID string `yaml:"id"`
+	// Socket, as a path, serves the Workload API to others; empty: not served.
+	Socket string `yaml:"socket"`
+	// State is the directory of the authority's key, so that several processes and
+	// restarts share it; empty: a new authority in memory.
+	State string   `yaml:"state"`
+	TTL   Duration `yaml:"ttl"` // lifetime of the certificates it issues
+}

@@ -1,0 +1,79 @@
+package config
+
+// Listener is one place where connections come in.
+type Listener struct {
+	Name string `yaml:"name"`
+	// Direction says whose traffic it is; it decides the order of a shutdown and
+	// labels the metrics. Listeners of the file are inbound unless they say
+	// otherwise; those of upstreams are outbound.
+	Direction Direction `yaml:"direction"`
+	// Address holds one or several IP:port; port 0 lets the system choose.
+	Address  Addresses `yaml:"address"`
+	Protocol Protocol  `yaml:"protocol"`
+	// TLS is nil for plain text.
+	TLS *ListenerTLS `yaml:"tls"`
+	// Allow names the SPIFFE IDs that may call; only with TLS.SPIFFE. Nil: every
+	// authenticated peer of our own trust domain may.
+	Allow []IDPattern `yaml:"allow"`
+	// Routes are tried in their order; HTTP only. Never set together with Service.
+	Routes []Route `yaml:"routes"`
+	// Service takes everything. Expand turns it into a route for HTTP listeners, so
+	// that afterwards HTTP has Routes only and TCP has Service only.
+	Service string `yaml:"service"`
+	// AllowConnect lets CONNECT open tunnels; HTTP only.
+	AllowConnect bool             `yaml:"allow_connect"`
+	Timeouts     ListenerTimeouts `yaml:"timeouts"`
+}
+
+// Direction says on which side of the workload a listener stands.
+type Direction string
+
+// The directions.
+const (
+	Inbound  Direction = "inbound"
+	Outbound Direction = "outbound"
+)
+
+// Addresses is a list of IP:port; in the file a lone string will do.
+type Addresses []string
+
+// ListenerTLS holds exactly one of its fields.
+type ListenerTLS struct {
+	// Certificates are those of a public site, chosen by server name; the first is
+	// the default.
+	Certificates []Certificate `yaml:"certificates"`
+	// SPIFFE asks for mutual TLS with the proxy's own identity.
+	SPIFFE *ListenerSPIFFE `yaml:"spiffe"`
+}
+
+// Certificate names two PEM files.
+type Certificate struct {
+	Cert string `yaml:"cert"` // chain, leaf first
+	Key  string `yaml:"key"`
+}
+
+// ListenerSPIFFE has no settings of its own: who may call is Listener.Allow.
+type ListenerSPIFFE struct{}
+
+// Route sends what Match describes to a service.
+type Route struct {
+	Match   Match  `yaml:"match"`
+	Service string `yaml:"service"`
+}
+
+// Match is a set of conditions that must all hold; the zero value matches all.
+type Match struct {
+	// Host is compared without its port and without regard to case.
+	Host string `yaml:"host"`
+	// Path is the whole path, PathPrefix its first segments; never both.
+	Path       string `yaml:"path"`
+	PathPrefix string `yaml:"path_prefix"`
+}
+
+// ListenerTimeouts are those of Timeouts that concern the downstream side. After
+// Load they are in force as they stand: what the file left out is inherited.
+type ListenerTimeouts struct {
+	RequestHead Duration `yaml:"request_head"`
+	Idle        Duration `yaml:"idle"`
+	Body        Duration `yaml:"body"`
+}

@@ -1,0 +1,122 @@
+package config
+
+// Service is a named set of endpoints and how they are used. Exactly one of
+// Endpoints and Discovery is set.
+type Service struct {
+	Name      string     `yaml:"name"`
+	Endpoints []Endpoint `yaml:"endpoints"`
+	Discovery *Discovery `yaml:"discovery"`
+	Balance   Balance    `yaml:"balance"`
+	// Health is nil without active checks.
+	Health *Health `yaml:"health"`
+	// TLS is nil for plain text.
+	TLS      *ServiceTLS     `yaml:"tls"`
+	Timeouts ServiceTimeouts `yaml:"timeouts"`
+}
+
+// Endpoint is one address written in the file; a lone string is its Address.
+type Endpoint struct {
+	Address string `yaml:"address"` // IP:port
+	// Weight is 1 by default; 0 takes no new traffic.
+	Weight int `yaml:"weight"`
+	// ID is stable over changes of the address; empty: the address is the id.
+	ID string `yaml:"id"`
+	// SPIFFEID is whom to expect there; empty: ServiceTLS decides.
+	SPIFFEID string `yaml:"spiffe_id"`
+}
+
+// Discovery names the source of a service's endpoints.
+type Discovery struct {
+	Consul *ConsulDiscovery `yaml:"consul"`
+}
+
+// ConsulDiscovery is a query for the healthy instances of a service.
+type ConsulDiscovery struct {
+	Service string `yaml:"service"`
+	// Tags must all be present on an instance.
+	Tags       []string `yaml:"tags"`
+	Datacenter string   `yaml:"datacenter"` // empty: that of Consul.Datacenter
+	Namespace  string   `yaml:"namespace"`  // empty: that of Consul.Namespace
+	Filter     string   `yaml:"filter"`     // Consul's filter expression
+	// Connect asks for the instances' mesh proxies instead of the instances.
+	Connect bool `yaml:"connect"`
+	// PassingOnly leaves out instances with a failing or warning check.
+	PassingOnly bool `yaml:"passing_only"`
+	// AllowEmpty takes an empty answer as the truth. Otherwise the last set that
+	// was not empty stays in force.
+	AllowEmpty bool `yaml:"allow_empty"`
+}
+
+// Balance is the way an endpoint is chosen.
+type Balance string
+
+// The balances of this version.
+const (
+	RoundRobin Balance = "round_robin" // smooth, weighted
+	Random     Balance = "random"      // weighted
+	P2C        Balance = "p2c"         // the less loaded of two random ones
+)
+
+// Health is an active check; exactly one of TCP and HTTP is set.
+type Health struct {
+	TCP      *TCPCheck  `yaml:"tcp"`
+	HTTP     *HTTPCheck `yaml:"http"`
+	Interval Duration   `yaml:"interval"`
+	Timeout  Duration   `yaml:"timeout"`
+	Rise     int        `yaml:"rise"` // successes that bring an endpoint up
+	Fall     int        `yaml:"fall"` // failures that bring it down
+	// Jitter is the share of Interval by which each wait varies, 0 to 1.
+	Jitter float64 `yaml:"jitter"`
+}
+
+// TCPCheck succeeds when a connection is accepted.
+type TCPCheck struct{}
+
+// HTTPCheck succeeds when the answer has one of the expected statuses.
+type HTTPCheck struct {
+	Method       string       `yaml:"method"`
+	Path         string       `yaml:"path"`
+	Host         string       `yaml:"host"` // empty: the endpoint's address
+	ExpectStatus StatusRanges `yaml:"expect_status"`
+}
+
+// StatusRanges is a set of statuses: `200`, `200-299`, or a list of those.
+type StatusRanges []StatusRange
+
+// StatusRange holds both its ends.
+type StatusRange struct{ From, To int }
+
+// Contains reports whether status is in one of the ranges.
+func (r StatusRanges) Contains(status int) bool {
+	for _, one := range r {
+		if one.From <= status && status <= one.To {
+			return true
+		}
+	}
+	return false
+}
+
+// ServiceTLS is how connections to the endpoints are protected.
+type ServiceTLS struct {
+	SPIFFE *ServiceSPIFFE `yaml:"spiffe"`
+}
+
+// ServiceSPIFFE asks for mutual TLS with the proxy's own identity. An endpoint is
+// accepted when its ID is Endpoint.SPIFFEID or, where that is empty, one of IDs,
+// or a member of TrustDomains; with neither, the ID that discovery tells for the
+// endpoint is the only one accepted.
+type ServiceSPIFFE struct {
+	IDs          []IDPattern `yaml:"ids"`
+	TrustDomains []string    `yaml:"trust_domains"`
+}
+
+// ServiceTimeouts are those of Timeouts that concern the upstream side. After
+// Load they are in force as they stand: what the file left out is inherited.
+type ServiceTimeouts struct {
+	Connect      Duration `yaml:"connect"`
+	ResponseHead Duration `yaml:"response_head"`
+	Request      Duration `yaml:"request"`
+	Body         Duration `yaml:"body"`
+	Idle         Duration `yaml:"idle"` // of a pooled connection
+	Tunnel       Duration `yaml:"tunnel"`
+}
