@@ -1,0 +1,107 @@
+package metrics
+
+// Instrument names one metric of the table below. Callbacks are registered by
+// instrument, so that a misspelt name does not compile.
+type Instrument uint8
+
+// The instruments. Those up to EndpointRequests, and ConfigReloads, are written
+// by this package; the others are fed by callbacks (see Register).
+const (
+	Requests Instrument = iota
+	RequestDuration
+	Bytes
+	Connections
+	ConnectionsActive
+	Refused
+	UpstreamConnections
+	EndpointRequests
+	ConfigReloads
+
+	EndpointUp
+	DiscoveryAge
+	IdentityExpiry
+	AccessLogDropped
+	EngineTasks
+	EngineConnections
+	EngineBufferBytes
+	EngineLoopLag
+	EnginePanics
+	EngineAcceptBackoffs
+
+	instrumentCount
+)
+
+// Kind is the type of a metric.
+type Kind uint8
+
+// The kinds.
+const (
+	Counter Kind = iota
+	Gauge
+	Histogram
+)
+
+func (k Kind) String() string { return [...]string{"counter", "gauge", "histogram"}[k] }
+
+// Info is one row of the table of metrics. Names and labels, once published, stay:
+// dashboards and alert rules are written against them.
+type Info struct {
+	Name   string // as Prometheus shows it
+	Kind   Kind
+	Labels []string // in the order in which callbacks give their values
+	Help   string
+}
+
+var instruments = [instrumentCount]Info{
+	Requests: {"larboard_requests_total", Counter, []string{"listener", "service", "reason", "code_class", "direction"},
+		"Finished exchanges: HTTP requests and TCP connections."},
+	RequestDuration: {"larboard_request_duration_seconds", Histogram, []string{"service", "direction"},
+		"Time from the first byte of the request to the last byte of the answer."},
+	Bytes: {"larboard_bytes_total", Counter, []string{"service", "direction"},
+		"Bytes received from clients (in) and sent to them (out)."},
+	Connections: {"larboard_connections_total", Counter, []string{"listener"},
+		"Connections accepted."},
+	ConnectionsActive: {"larboard_connections_active", Gauge, []string{"listener"},
+		"Connections open now."},
+	Refused: {"larboard_refused_total", Counter, []string{"listener", "reason"},
+		"Connections refused before their first request, mostly in the TLS handshake."},
+	UpstreamConnections: {"larboard_upstream_connections_total", Counter, []string{"service", "outcome"},
+		"Attempts to connect to an endpoint; the outcome is established or a reason."},
+	EndpointRequests: {"larboard_endpoint_requests_total", Counter, []string{"service", "endpoint", "outcome"},
+		"Finished exchanges by the endpoint that served them last; the outcome is ok or failed."},
+	ConfigReloads: {"larboard_config_reloads_total", Counter, []string{"result"},
+		"Reloads of the configuration; the result is applied or refused."},
+
+	EndpointUp: {"larboard_endpoint_up", Gauge, []string{"service", "endpoint"},
+		"1 while the endpoint may be chosen, 0 while it may not."},
+	DiscoveryAge: {"larboard_discovery_age_seconds", Gauge, []string{"service"},
+		"Time since discovery last confirmed the endpoints of the service."},
+	IdentityExpiry: {"larboard_identity_expiry_timestamp_seconds", Gauge, []string{"spiffe_id"},
+		"When the certificate in use expires, in Unix time."},
+	AccessLogDropped: {"larboard_access_log_dropped_total", Counter, nil,
+		"Access log lines lost because the ring was full or the sink failed."},
+	EngineTasks: {"larboard_engine_tasks", Gauge, []string{"loop"},
+		"Tasks that run or are parked."},
+	EngineConnections: {"larboard_engine_connections", Gauge, []string{"loop"},
+		"Connections registered with the loop, of both sides."},
+	EngineBufferBytes: {"larboard_engine_buffer_bytes", Gauge, []string{"loop"},
+		"Memory of the loop's buffers, in use and free."},
+	EngineLoopLag: {"larboard_engine_loop_lag_seconds", Gauge, []string{"loop"},
+		"How long the last turn of the loop took."},
+	EnginePanics: {"larboard_engine_panics_total", Counter, []string{"loop"},
+		"Exchanges ended by a panic of the proxy."},
+	EngineAcceptBackoffs: {"larboard_engine_accept_backoffs_total", Counter, []string{"loop"},
+		"Pauses in accepting because descriptors or memory ran out."},
+}
+
+// Info returns the row of i.
+func (i Instrument) Info() *Info { return &instruments[i] }
+
+// Instruments lists all instruments in the order of the table.
+func Instruments() []Instrument {
+	all := make([]Instrument, instrumentCount)
+	for i := range all {
+		all[i] = Instrument(i)
+	}
+	return all
+}

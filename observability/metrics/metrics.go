@@ -1,0 +1,106 @@
+// Package metrics counts what the proxy does and shows it to Prometheus, to the
+// admin API and to the demo. It exists so that counting costs a request next to
+// nothing: each loop writes counters of its own, without a lock or an allocation,
+// and a scrape sums them through an OpenTelemetry metric.Producer. The package must
+// not know of connections, configuration or discovery: what it does not count
+// itself it asks callbacks for.
+package metrics
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/larboard-proxy/larboard/observability"
+	"github.com/larboard-proxy/larboard/policy"
+)
+
+// SeriesLimit bounds the distinct series of each metric. What comes above it is
+// counted under the label value Other in place of listener, service and endpoint.
+const SeriesLimit = 2000
+
+// Other is the label value of what is over the SeriesLimit.
+const Other = "other"
+
+// Metrics counts for one process. Observe, Conn, Refused, UpstreamConn and
+// ForgetEndpoint are called on the loop they name and by nobody else; they neither
+// lock nor wait, and allocate only when they meet a label value for the first
+// time. The other methods may be called from any goroutine but a loop.
+type Metrics struct {
+	// immutable after New
+	shards  []*shard
+	start   time.Time
+	handler http.Handler
+
+	applied, refused atomic.Uint64 // reloads
+
+	mu        sync.Mutex // guards callbacks
+	callbacks [instrumentCount][]func(Emit)
+}
+
+// New returns metrics for the loops 0 to loops-1.
+func New(loops int) *Metrics { return newMetrics(loops, SeriesLimit) }
+
+func newMetrics(loops, limit int) *Metrics {
+	m := &Metrics{start: time.Now()}
+	admissions := newAdmissions(limit)
+	for range loops {
+		m.shards = append(m.shards, newShard(admissions))
+	}
+	m.handler = newHandler(m)
+	return m
+}
+
+// Observe counts a finished exchange. It implements observability.Observer.
+func (m *Metrics) Observe(r *observability.Record) { m.shards[r.Loop].observe(r) }
+
+// Conn counts a connection that listener accepted (+1) or that has ended (-1).
+func (m *Metrics) Conn(loop int, listener string, delta int) { m.shards[loop].conn(listener, delta) }
+
+// Refused counts a connection of listener that was refused before its first request.
+func (m *Metrics) Refused(loop int, listener string, reason policy.Reason) {
+	m.shards[loop].refuse(listener, reason)
+}
+
+// UpstreamConn counts an attempt to connect to an endpoint of service; None means
+// that the connection was established.
+func (m *Metrics) UpstreamConn(loop int, service string, reason policy.Reason) {
+	m.shards[loop].upstreamConn(service, reason)
+}
+
+// ForgetEndpoint gives up the series of an endpoint that discovery has removed, so
+// that endpoints which come and go do not use up the SeriesLimit. It is to be
+// called on every loop; the service's own totals are unaffected.
+func (m *Metrics) ForgetEndpoint(loop int, service, endpoint string) {
+	m.shards[loop].endpoints.drop(endpointKey{service, endpoint})
+}
+
+// Reloaded counts a reload of the configuration.
+func (m *Metrics) Reloaded(applied bool) {
+	if applied {
+		m.applied.Add(1)
+	} else {
+		m.refused.Add(1)
+	}
+}
+
+// Emit takes one value of a metric with its label values, in the order of
+// Info.Labels. A wrong number of label values is a programmer's error and panics.
+type Emit func(value float64, labels ...string)
+
+// Register adds a callback that is asked for the values of i at each scrape, on the
+// goroutine of the scrape; several scrapes may run at once, so it must be safe for
+// that, and it must not call back into m. Several callbacks of one instrument add
+// up. Histograms cannot be registered.
+func (m *Metrics) Register(i Instrument, collect func(Emit)) {
+	if i.Info().Kind == Histogram {
+		panic("metrics: a histogram has no callback")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.callbacks[i] = append(m.callbacks[i], collect)
+}
+
+// Handler serves the metrics in the Prometheus text and OpenMetrics formats.
+func (m *Metrics) Handler() http.Handler { return m.handler }
