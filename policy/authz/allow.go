@@ -89,7 +89,8 @@ func (l *AllowList) add(text string) error {
 }
 
 // Allow decides on a caller whose identity has been verified; the zero ID (nobody)
-// is denied. An exact pattern is named before a wider one. Called on a loop; it
+// is denied, and so is a trust domain's own ID, which no workload may carry
+// (X509-SVID section 2). An exact pattern is named before a wider one. Called on a loop; it
 // neither blocks nor allocates.
 func (l *AllowList) Allow(id spiffeid.ID) Verdict {
 	if id.IsZero() {
@@ -99,6 +100,9 @@ func (l *AllowList) Allow(id spiffeid.ID) Verdict {
 		return allow(id, rule)
 	}
 	domain, path := id.TrustDomain(), id.Path()
+	if path == "" {
+		return deny(policy.TLSNoID, "default deny: the ID is that of a trust domain, not of a member")
+	}
 	for i := range l.below {
 		p := &l.below[i]
 		if p.domain == domain && len(path) > len(p.prefix) && strings.HasPrefix(path, p.prefix) {
