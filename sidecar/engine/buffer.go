@@ -1,0 +1,86 @@
+package engine
+
+// Buffers are pooled by size class in each loop, last in, first out: the one used last is
+// the one still in the cache. Buffer and Release cost a few stores.
+
+var bufferClasses = [...]int{8 << 10, 32 << 10, 64 << 10}
+
+type buffers struct {
+	class [len(bufferClasses)]bufferClass
+}
+
+type bufferClass struct {
+	free  [][]byte
+	used  int
+	decay decay
+}
+
+// Buffer returns a buffer of at least size bytes, from the pool up to 64 KiB (its length is
+// then that of its class: 8, 32 or 64 KiB), allocated above. Its content is undefined. The
+// caller gives it back with Release. Loop only.
+func (l *Loop) Buffer(size int) []byte {
+	i := classOf(size)
+	if i < 0 {
+		return make([]byte, size)
+	}
+	c := &l.buffers.class[i]
+	c.used++
+	c.decay.use(c.used)
+	if n := len(c.free); n > 0 {
+		b := c.free[n-1]
+		c.free[n-1] = nil
+		c.free = c.free[:n-1]
+		return b
+	}
+	return make([]byte, bufferClasses[i])
+}
+
+// Release gives a buffer from Buffer back; it must not be used afterwards. A shortened slice
+// will do as long as it starts where the buffer did. Loop only.
+func (l *Loop) Release(b []byte) {
+	for i, size := range bufferClasses {
+		if cap(b) == size {
+			c := &l.buffers.class[i]
+			b = b[:size]
+			checkRelease(c, b)
+			c.used--
+			c.free = append(c.free, b)
+			l.armUpkeep()
+			return
+		}
+	}
+}
+
+// classOf returns the index of the smallest class that holds size bytes, -1 for none.
+func classOf(size int) int {
+	for i, s := range bufferClasses {
+		if size <= s {
+			return i
+		}
+	}
+	return -1
+}
+
+func (b *buffers) trim() {
+	for i := range b.class {
+		c := &b.class[i]
+		for range c.decay.step(c.used, len(c.free)) {
+			c.free[len(c.free)-1] = nil
+			c.free = c.free[:len(c.free)-1]
+		}
+	}
+}
+
+func (b *buffers) used() (n int) {
+	for i := range b.class {
+		n += b.class[i].used
+	}
+	return n
+}
+
+func (b *buffers) spare() (n int) {
+	for i := range b.class {
+		n += len(b.class[i].free)
+	}
+	return n
+}

@@ -1,0 +1,66 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+// Dial connects to addr. It parks the calling task until that has succeeded, failed, or
+// timeout (0: none) has passed. The error wraps ErrTimeout, the task's cancellation, or the
+// syscall.Errno. On a task only.
+func (l *Loop) Dial(addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
+	c, err := l.dial(addr, timeout)
+	if err != nil {
+		return nil, fmt.Errorf("engine: dial %s: %w", addr, err)
+	}
+	l.counts.dialled++
+	return c, nil
+}
+
+func (l *Loop) dial(addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
+	t := l.current
+	if t == nil {
+		return nil, ErrWouldBlock
+	}
+	if t.cancelled != nil {
+		return nil, t.cancelled
+	}
+	if !addr.IsValid() {
+		return nil, syscall.EINVAL
+	}
+	fd, err := l.poller.Connect(addr)
+	if err != nil && err != syscall.EINPROGRESS {
+		return nil, err
+	}
+	c, addErr := l.adopt(fd, addr)
+	if addErr != nil {
+		return nil, addErr
+	}
+	if err == nil {
+		c.flags |= flagWritable
+		return c, nil
+	}
+	if err := c.finishConnect(timeout); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// finishConnect waits for the first writable edge and asks what became of the connect.
+func (c *Conn) finishConnect(timeout time.Duration) error {
+	c.flags |= flagDialling
+	if timeout > 0 {
+		c.writeBy = c.loop.Nanos() + int64(timeout)
+		c.schedule(c.writeBy)
+	}
+	err := c.waitWritable()
+	c.flags &^= flagDialling
+	c.writeBy = 0
+	if err != nil {
+		return err
+	}
+	return c.loop.poller.SocketError(int(c.fd))
+}

@@ -1,0 +1,203 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Loop is one event loop: an epoll instance and everything that belongs to it.
+//
+// Cost of a turn: one epoll call, two clock reads, and two atomic stores for each resume
+// (what the watchdog samples).
+type Loop struct {
+	// Immutable after New.
+	engine *Engine
+	index  int
+	poller Poller
+
+	// Owned by the loop: touched by its goroutine, and its tasks while they run.
+	time      instant
+	wheel     wheel
+	current   *Task // nil between tasks
+	runnable  ring[*Task]
+	active    []*Task // started and not finished
+	workers   workers
+	table     []*Conn // by descriptor
+	serial    uint32  // generation of the next connection
+	idle      []*Conn // whose OnReadable function is due
+	idleSpare []*Conn
+	accepting []*acceptor
+	buffers   buffers
+	queues    []*outQueue
+	pacer     pacer
+	draining  draining
+	abandoned []string
+	names     map[string]*string
+	counts    counts
+	events    [maxEvents]Event
+	upkeep    Timer
+
+	// Any goroutine.
+	posts     posts
+	pulse     pulse
+	published published
+	connGauge atomic.Int64
+}
+
+// activity is what a loop does when it runs no task.
+type activity int
+
+const (
+	inLoop activity = iota
+	inPost
+	inAccept
+	inReadable
+	inTimer
+)
+
+var activityNames = [...]string{
+	inLoop: "loop", inPost: "post", inAccept: "accept", inReadable: "on readable", inTimer: "timer",
+}
+
+func newLoop(e *Engine, index int, p Poller) *Loop {
+	l := &Loop{engine: e, index: index, poller: p, names: map[string]*string{}}
+	l.time.start(e.options.Clock)
+	l.wheel.start(l.time.nanos)
+	l.pacer.perTurn = e.options.HandshakesPerTurn
+	l.pacer.left = l.pacer.perTurn
+	l.upkeep.loop = l
+	l.draining.timer = l.NewTimer()
+	l.pulse.polling.Store(true)
+	return l
+}
+
+// Index is the loop's place in Engine.Loops.
+func (l *Loop) Index() int { return l.index }
+
+// Current is the task that runs now, nil in a callback. Loop only.
+func (l *Loop) Current() *Task { return l.current }
+
+// Step makes one turn and waits at most max for something to do (negative: without limit).
+// It reports whether anything ran. For tests that turn loops themselves: never beside Run.
+func (l *Loop) Step(max time.Duration) bool {
+	before := l.counts.steps
+	l.turn(max)
+	return l.counts.steps != before
+}
+
+func (l *Loop) run() {
+	for !l.draining.done {
+		l.turn(-1)
+	}
+	l.end()
+}
+
+// turn is: wait, take events, run what other goroutines posted, callbacks, timers, and each
+// task that was runnable by then once.
+func (l *Loop) turn(max time.Duration) {
+	n := l.wait(max)
+	l.time.refresh()
+	l.doing(inLoop)
+	l.counts.turns++
+	began := l.time.nanos
+	for i := range l.events[:n] {
+		l.dispatch(&l.events[i])
+	}
+	l.counts.steps += uint64(n)
+	l.acceptReady()
+	l.runPosts()
+	l.wheel.advance(l.time.nanos, l.expire)
+	l.runIdle()
+	l.pacer.turn()
+	l.runTasks()
+	if l.draining.active {
+		l.drainTurn()
+	}
+	l.measure(began)
+}
+
+// wait polls when there is work already, otherwise sleeps until an event, a post, a timer
+// or max.
+func (l *Loop) wait(max time.Duration) int {
+	timeout := l.timeout(max)
+	if timeout == 0 {
+		return l.poll(0)
+	}
+	l.publish()
+	if !l.posts.sleep() {
+		timeout = 0
+	}
+	l.pulse.polling.Store(true)
+	n := l.poll(timeout)
+	l.pulse.polling.Store(false)
+	l.posts.awake()
+	return n
+}
+
+func (l *Loop) poll(timeout time.Duration) int {
+	n, err := l.poller.Wait(l.events[:], timeout)
+	if err != nil {
+		panic("engine: poller: " + err.Error()) // the loop cannot go on without it
+	}
+	return n
+}
+
+func (l *Loop) timeout(max time.Duration) time.Duration {
+	if l.runnable.len() > 0 || len(l.idle) > 0 || l.posts.waiting() || l.pacer.waiting() || l.acceptPending() {
+		return 0
+	}
+	at := l.wheel.next()
+	if at < 0 {
+		return max
+	}
+	l.time.refresh()
+	d := time.Duration(at - l.time.nanos)
+	if d < 0 {
+		d = 0
+	}
+	if max >= 0 {
+		d = min(d, max)
+	}
+	return d
+}
+
+// dispatch hands one event to its connection or listener. An event whose generation is not
+// the registered one belongs to a descriptor that was closed earlier in this batch.
+func (l *Loop) dispatch(ev *Event) {
+	fd, gen := int(uint32(ev.Token)), uint32(ev.Token>>32)
+	if gen&listenerBit != 0 {
+		l.listenerReady(gen)
+		return
+	}
+	if fd >= len(l.table) || l.table[fd] == nil || l.table[fd].gen != gen {
+		l.counts.stale++
+		return
+	}
+	l.table[fd].event(ev.Ready)
+}
+
+// runTasks resumes each task that is runnable now once; those that yield or start meanwhile
+// come after the next poll.
+func (l *Loop) runTasks() {
+	for n := l.runnable.len(); n > 0; n-- {
+		l.resume(l.runnable.pop())
+	}
+}
+
+// runIdle calls the functions of idle connections that became readable or expired.
+func (l *Loop) runIdle() {
+	if len(l.idle) == 0 {
+		return
+	}
+	due := l.idle
+	l.idle = l.idleSpare[:0]
+	for i, c := range due {
+		due[i] = nil
+		c.flags &^= flagQueued
+		if f := c.onReadable; f != nil && c.flags&flagClosed == 0 {
+			c.onReadable = nil
+			l.guard(inReadable, f)
+		}
+	}
+	l.idleSpare = due[:0]
+}

@@ -1,0 +1,109 @@
+package engine
+
+import (
+	"net/netip"
+	"os"
+	"syscall"
+)
+
+// sockets are the socket calls on Linux. It holds no state. Read, Write and Writev are in
+// the syscall files: their form depends on the race detector.
+type sockets struct{}
+
+// backlog is capped by the kernel to net.core.somaxconn.
+const backlog = 65535
+
+func (sockets) Listen(addr netip.AddrPort) (int, netip.AddrPort, error) {
+	fd, err := openSocket(addr.Addr())
+	if err != nil {
+		return -1, netip.AddrPort{}, os.NewSyscallError("socket", err)
+	}
+	bound, err := bindListener(fd, addr)
+	if err != nil {
+		syscall.Close(fd)
+		return -1, netip.AddrPort{}, err
+	}
+	return fd, bound, nil
+}
+
+func bindListener(fd int, addr netip.AddrPort) (netip.AddrPort, error) {
+	options := []struct{ level, name, value int }{
+		{syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1},
+		{syscall.SOL_SOCKET, soReusePort, 1},
+		{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1}, // inherited by what is accepted
+	}
+	for _, o := range options {
+		if err := syscall.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return netip.AddrPort{}, os.NewSyscallError("setsockopt", err)
+		}
+	}
+	if addr.Addr() == netip.IPv6Unspecified() {
+		if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY, 0); err != nil {
+			return netip.AddrPort{}, os.NewSyscallError("setsockopt", err)
+		}
+	}
+	if err := syscall.Bind(fd, toSockaddr(addr)); err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("bind", err)
+	}
+	if err := syscall.Listen(fd, backlog); err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("listen", err)
+	}
+	return sockets{}.LocalAddr(fd)
+}
+
+// soReusePort is SO_REUSEPORT, which package syscall lacks on some architectures.
+const soReusePort = 15
+
+func openSocket(addr netip.Addr) (int, error) {
+	family := syscall.AF_INET6
+	if addr.Is4() || addr.Is4In6() {
+		family = syscall.AF_INET
+	}
+	return syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+}
+
+func (sockets) Connect(addr netip.AddrPort) (int, error) {
+	fd, err := openSocket(addr.Addr())
+	if err != nil {
+		return -1, err
+	}
+	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil {
+		syscall.Close(fd)
+		return -1, err
+	}
+	err = syscall.Connect(fd, toSockaddr(addr))
+	if err == nil || err == syscall.EINPROGRESS {
+		return fd, err
+	}
+	syscall.Close(fd)
+	return -1, err
+}
+
+func (sockets) SocketError(fd int) error {
+	n, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if n != 0 {
+		return syscall.Errno(n)
+	}
+	return nil
+}
+
+func (sockets) ShutdownWrite(fd int) error { return syscall.Shutdown(fd, syscall.SHUT_WR) }
+
+func (sockets) CloseSocket(fd int, reset bool) error {
+	if reset {
+		linger := syscall.Linger{Onoff: 1}
+		syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &linger)
+	}
+	return syscall.Close(fd)
+}
+
+func (sockets) LocalAddr(fd int) (netip.AddrPort, error) {
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("getsockname", err)
+	}
+	return fromSockaddr(sa), nil
+}

@@ -1,0 +1,137 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// counts are a loop's own; published is the copy that others may read. Publishing happens
+// before a loop sleeps, and every 5 ms at the latest while it is busy.
+type counts struct {
+	turns, resumes, steps uint64
+	stale, panics         uint64
+	goexits, backoffs     uint64
+	accepted, dialled     uint64
+	coroutines, conns     int
+	offloads              int
+	lag, lastLag          time.Duration
+}
+
+// LoopStats is what a loop publishes about itself.
+type LoopStats struct {
+	Tasks          int           // started and not ended
+	Coroutines     int           // of tasks and of the pool
+	Conns          int           // open connections, idle ones included
+	Buffers        int           // pooled buffers in use
+	BuffersFree    int           // pooled buffers at hand
+	Offloads       int           // tasks waiting for offloaded work
+	Turns          uint64        // of the loop
+	Resumes        uint64        // of tasks
+	Accepted       uint64        // connections
+	Dialled        uint64        // connections
+	AcceptBackoffs uint64        // pauses because descriptors had run out
+	StaleEvents    uint64        // for descriptors closed in the same batch
+	Panics         uint64        // contained
+	Goexits        uint64        // contained
+	Lag            time.Duration // longest turn in the last seconds
+	Stalls         uint64        // seen by the watchdog
+}
+
+// Stats is a snapshot of all loops; the numbers of one loop belong together only roughly.
+type Stats struct {
+	Loops []LoopStats
+}
+
+// Total adds up the loops; Lag is the largest.
+func (s Stats) Total() LoopStats {
+	var t LoopStats
+	for _, l := range s.Loops {
+		t.Tasks += l.Tasks
+		t.Coroutines += l.Coroutines
+		t.Conns += l.Conns
+		t.Buffers += l.Buffers
+		t.BuffersFree += l.BuffersFree
+		t.Offloads += l.Offloads
+		t.Turns += l.Turns
+		t.Resumes += l.Resumes
+		t.Accepted += l.Accepted
+		t.Dialled += l.Dialled
+		t.AcceptBackoffs += l.AcceptBackoffs
+		t.StaleEvents += l.StaleEvents
+		t.Panics += l.Panics
+		t.Goexits += l.Goexits
+		t.Lag = max(t.Lag, l.Lag)
+		t.Stalls += l.Stalls
+	}
+	return t
+}
+
+type published struct {
+	tasks, coroutines, buffers, buffersFree, offloads  atomic.Int64
+	turns, resumes, accepted, dialled, backoffs, stale atomic.Uint64
+	panics, goexits                                    atomic.Uint64
+	lag                                                atomic.Int64
+	at                                                 int64 // owned by the loop
+}
+
+// Stats reads what the loops have published. Any goroutine.
+func (e *Engine) Stats() Stats {
+	s := Stats{Loops: make([]LoopStats, len(e.loops))}
+	for i, l := range e.loops {
+		p := &l.published
+		s.Loops[i] = LoopStats{
+			Tasks: int(p.tasks.Load()), Coroutines: int(p.coroutines.Load()), Conns: int(l.connGauge.Load()),
+			Buffers: int(p.buffers.Load()), BuffersFree: int(p.buffersFree.Load()), Offloads: int(p.offloads.Load()),
+			Turns: p.turns.Load(), Resumes: p.resumes.Load(), Accepted: p.accepted.Load(), Dialled: p.dialled.Load(),
+			AcceptBackoffs: p.backoffs.Load(), StaleEvents: p.stale.Load(),
+			Panics: p.panics.Load(), Goexits: p.goexits.Load(),
+			Lag: time.Duration(p.lag.Load()), Stalls: l.pulse.stalls.Load(),
+		}
+	}
+	return s
+}
+
+func setInt(a *atomic.Int64, v int) {
+	if a.Load() != int64(v) {
+		a.Store(int64(v))
+	}
+}
+
+func setUint(a *atomic.Uint64, v uint64) {
+	if a.Load() != v {
+		a.Store(v)
+	}
+}
+
+func (l *Loop) publish() {
+	p, c := &l.published, &l.counts
+	p.at = l.time.nanos
+	setInt(&p.tasks, len(l.active))
+	setInt(&p.coroutines, c.coroutines)
+	setInt(&p.buffers, l.buffers.used())
+	setInt(&p.buffersFree, l.buffers.spare())
+	setInt(&p.offloads, c.offloads)
+	setInt(&p.lag, int(max(c.lag, c.lastLag)))
+	setUint(&p.turns, c.turns)
+	setUint(&p.resumes, c.resumes)
+	setUint(&p.accepted, c.accepted)
+	setUint(&p.dialled, c.dialled)
+	setUint(&p.backoffs, c.backoffs)
+	setUint(&p.stale, c.stale)
+	setUint(&p.panics, c.panics)
+	setUint(&p.goexits, c.goexits)
+}
+
+const publishEvery = int64(5 * time.Millisecond)
+
+// measure ends a turn that began at the given time.
+func (l *Loop) measure(began int64) {
+	l.time.refresh()
+	l.counts.lag = max(l.counts.lag, time.Duration(l.time.nanos-began))
+	if l.time.nanos-l.published.at > publishEvery {
+		l.publish()
+	}
+}
+
+// lagWindow forgets lags older than two upkeep periods.
+func (c *counts) lagWindow() { c.lastLag, c.lag = c.lag, 0 }

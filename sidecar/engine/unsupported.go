@@ -1,0 +1,6 @@
+//go:build !linux
+
+package engine
+
+// The engine stands on epoll. Off Linux the build stops here, with this name as the message.
+var _ = larboard_engine_needs_linux
