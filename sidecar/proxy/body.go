@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"errors"
+
+	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/message"
+)
+
+// body is the request's body on its way to the endpoint. What arrived with the
+// head goes out with the head; the rest is moved by a sibling task, so that an
+// early answer reaches the client while it still uploads.
+type body struct {
+	present bool
+	first   []byte // a view, valid until the pump reads on
+	whole   bool   // first is all of it
+	read    bool   // all of it has been read from the client
+	flowing bool   // the pump has taken over: not replayable any more
+	running bool
+	pump    *engine.Task
+	ended   engine.Cond
+	err     error // the client's failure
+	run     func(*engine.Task)
+}
+
+var errSettled = errors.New("the exchange is over")
+
+// begin takes what has already arrived.
+func (b *body) begin(x *Exchange) error {
+	b.present = x.Req.Framing.Kind != message.NoBody
+	b.read = !b.present
+	if !b.present || x.Down.server.Buffered() == 0 {
+		return nil
+	}
+	var err error
+	b.first, b.whole, err = x.Down.server.ReadBody()
+	b.read = b.whole
+	return err
+}
+
+func (b *body) reset() {
+	b.present, b.first, b.whole, b.read, b.flowing, b.pump, b.err = false, nil, false, false, false, nil, nil
+}
+
+func (b *body) replayable() bool { return !b.flowing }
+
+// send follows the request head that is pending on x.up.
+func (b *body) send(x *Exchange) error {
+	switch {
+	case !b.present:
+		return x.up.Flush()
+	case b.whole:
+		return relay(x.up, b.first, true, x.Down.server.Trailers())
+	case len(b.first) > 0:
+		if err := x.up.WriteBody(b.first, false); err != nil {
+			return err
+		}
+	default:
+		if err := x.up.Flush(); err != nil {
+			return err
+		}
+	}
+	b.flowing, b.running = true, true
+	b.pump = x.loop.loop.Go("pump", b.run)
+	return nil
+}
+
+// pumpBody is the sibling task.
+func (x *Exchange) pumpBody(*engine.Task) {
+	defer x.body.finish()
+	for {
+		x.Down.raw.SetReadDeadline(x.loop.deadline(x.conf.Timeouts.Body))
+		p, end, err := x.Down.server.ReadBody()
+		if err != nil {
+			if !errors.Is(err, errSettled) {
+				x.body.err = err
+				x.up.Transport.Close() // wakes the reader of the answer
+			}
+			return
+		}
+		x.body.read = end
+		x.up.SetWriteDeadline(x.loop.deadline(x.settings.Timeouts.Body))
+		// An endpoint that no longer reads may have answered already: what counts is
+		// found by the task that reads the answer.
+		if relay(x.up, p, end, x.Down.server.Trailers()) != nil || end {
+			return
+		}
+	}
+}
+
+func (b *body) finish() {
+	b.running = false
+	b.ended.Broadcast()
+}
+
+// settle stops the pump and waits for it; false: it could not wait.
+func (b *body) settle(t *engine.Task) bool {
+	if b.running {
+		b.pump.Cancel(errSettled)
+	}
+	for b.running {
+		if b.ended.Wait(t) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// writer is the sending half of a message.Stream.
+type writer interface {
+	WriteBody(p []byte, end bool) error
+	WriteTrailers(*message.Head) error
+}
+
+// relay passes one piece of a body on, and at its end the trailers.
+func relay(to writer, p []byte, end bool, trailers *message.Head) error {
+	if !end || trailers == nil {
+		return to.WriteBody(p, end)
+	}
+	if len(p) > 0 {
+		if err := to.WriteBody(p, false); err != nil {
+			return err
+		}
+	}
+	return to.WriteTrailers(trailers)
+}

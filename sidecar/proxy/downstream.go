@@ -1,0 +1,239 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/http1"
+	"github.com/larboard-proxy/larboard/sidecar/identity"
+)
+
+// Downstream is one accepted connection. While it waits for its next request it
+// is all there is of it, beside the engine's record: keep it small.
+type Downstream struct {
+	server    *http1.Server // nil until the handshake is done, and for TCP
+	transport engine.Transport
+	raw       *engine.Conn
+	listener  *Listener
+	loop      *loopState
+	peer      *peer
+	onReady   func()
+	next      *Downstream // the loop's list, for draining
+	prev      *Downstream
+	expires   int64 // Nanos; 0: never
+	state     connState
+	inbound   bool
+}
+
+// peer is who has proven itself in the handshake.
+type peer struct {
+	id   spiffeid.ID
+	text string
+}
+
+type connState uint8
+
+const (
+	stateNew      connState = iota // a TLS handshake is due
+	stateReady                     // for a request, or as a tunnel
+	stateIdle                      // between requests
+	stateExchange                  // a task owns it
+	stateClosed
+)
+
+var errNoRequest = errors.New("the client closed between requests")
+
+// PeerID is the SPIFFE ID of the caller; empty where none was proven.
+func (d *Downstream) PeerID() string {
+	if d.peer == nil {
+		return ""
+	}
+	return d.peer.text
+}
+
+// accepted runs on the loop, without a task.
+func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
+	ls := l.proxy.loops[loop.Index()]
+	d := &Downstream{listener: l, loop: ls, raw: c, transport: c}
+	d.onReady = d.ready
+	conf := l.conf.Load()
+	d.inbound = conf.Inbound
+	ls.track(d)
+	switch {
+	case conf.TLS != nil:
+		d.wait(conf.Timeouts.RequestHead)
+	case conf.Protocol == TCP:
+		d.state = stateReady
+		loop.Go("tunnel", d.serveTCP)
+	default:
+		d.state = stateIdle
+		d.server = http1.NewServer(d.transport, loop, &conf.HTTP)
+		d.wait(conf.Timeouts.RequestHead)
+	}
+}
+
+// wait leaves the connection without task and buffers until it is readable.
+func (d *Downstream) wait(most time.Duration) {
+	if most > 0 {
+		until := d.loop.deadline(most)
+		if left := time.Duration(d.expires - d.loop.loop.Nanos()); d.expires != 0 && left < most {
+			until = d.loop.deadline(max(left, time.Millisecond))
+		}
+		d.raw.SetReadDeadline(until)
+	}
+	d.raw.OnReadable(d.onReady)
+}
+
+// ready runs on the loop when a waiting connection is readable, has closed or has
+// waited for too long.
+func (d *Downstream) ready() {
+	if d.raw.IdleExpired() {
+		d.close()
+		return
+	}
+	if d.state == stateNew {
+		d.loop.loop.Go("handshake", d.handshake)
+		return
+	}
+	d.state = stateExchange
+	x := d.loop.exchange()
+	x.Down = d
+	d.loop.loop.Go("http", x.serve)
+}
+
+// idle is called when an exchange is over and nothing more has arrived.
+func (d *Downstream) idle() {
+	d.state = stateIdle
+	d.server.Release()
+	d.wait(d.listener.conf.Load().Timeouts.KeepAlive)
+}
+
+// handshake makes the connection a TLS one, and goes on with its protocol.
+func (d *Downstream) handshake(t *engine.Task) {
+	conf := d.listener.conf.Load()
+	if err := d.secure(conf); err != nil {
+		d.loop.proxy.refused(d, err)
+		d.close()
+		return
+	}
+	d.state = stateReady
+	if conf.Protocol == TCP {
+		d.serveTCP(t)
+		return
+	}
+	d.server = http1.NewServer(d.transport, d.loop.loop, &conf.HTTP)
+	x := d.loop.exchange()
+	x.Down = d
+	d.state = stateExchange
+	x.serveOn(t)
+}
+
+func (d *Downstream) secure(conf *ListenerConfig) error {
+	material, err := conf.TLS()
+	if err != nil {
+		return err
+	}
+	d.raw.SetDeadline(d.loop.deadline(conf.Timeouts.RequestHead))
+	tc := engine.TLSServer(d.raw, material.Config)
+	if err := tc.Handshake(); err != nil {
+		return identity.Classify(err, true)
+	}
+	d.transport = tc
+	d.raw.SetDeadline(time.Time{})
+	if material.Identity == nil {
+		return nil
+	}
+	return d.prove(tc.ConnectionState(), material.Identity)
+}
+
+// prove notes who the peer is, and how long its certificate and ours last.
+func (d *Downstream) prove(state tls.ConnectionState, snap *identity.Snapshot) error {
+	id, err := identity.PeerID(state)
+	if err != nil {
+		return identity.Classify(err, true)
+	}
+	d.peer = &peer{id: id, text: id.String()}
+	l := d.loop.loop
+	d.expires = l.Nanos() + int64(snap.DrainConnection(state).Sub(l.Now()))
+	return nil
+}
+
+// authorize asks the allow list in force, at each exchange: a reload takes effect
+// on connections that live.
+func (d *Downstream) authorize(conf *ListenerConfig) error {
+	if conf.Allow == nil {
+		return nil
+	}
+	var id spiffeid.ID
+	if d.peer != nil {
+		id = d.peer.id
+	}
+	v := conf.Allow.Allow(id)
+	if v.Allowed() {
+		return nil
+	}
+	return &policy.Error{Reason: v.Reason(), Side: policy.Downstream, Phase: policy.PhaseRoute,
+		Err: fmt.Errorf("caller %q: %s", id.String(), v.Rule())}
+}
+
+// headError sorts out what ReadHead returned.
+func (d *Downstream) headError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case err == io.EOF:
+		return errNoRequest
+	case errors.Is(err, engine.ErrDrain):
+		return errNoRequest
+	}
+	return err
+}
+
+// last reports whether the connection should carry no further exchange.
+func (d *Downstream) last() bool {
+	return d.listener.closed.Load() ||
+		d.expires != 0 && d.loop.loop.Nanos() >= d.expires
+}
+
+// close ends the connection for good; any number of times.
+func (d *Downstream) close() {
+	if d.state == stateClosed {
+		return
+	}
+	d.state = stateClosed
+	d.transport.Close()
+	if d.server != nil {
+		d.server.Release()
+	}
+	d.loop.untrack(d)
+}
+
+const (
+	lingerFor   = 2 * time.Second
+	lingerBytes = 1 << 20
+)
+
+// linger lets a client that is still sending read our answer: closing at once
+// would reset the connection and take the answer with it.
+func (d *Downstream) linger() {
+	if d.transport.CloseWrite() == nil {
+		d.raw.SetReadDeadline(d.loop.deadline(lingerFor))
+		b := d.loop.loop.Buffer(8 << 10)
+		for n := 0; n < lingerBytes; {
+			m, err := d.raw.Read(b)
+			if err != nil {
+				break
+			}
+			n += m
+		}
+		d.loop.loop.Release(b)
+	}
+	d.close()
+}

@@ -1,0 +1,137 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"sync/atomic"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/larboard-proxy/larboard/policy/authz"
+	"github.com/larboard-proxy/larboard/policy/route"
+	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/http1"
+	"github.com/larboard-proxy/larboard/sidecar/identity"
+	"github.com/larboard-proxy/larboard/sidecar/upstream"
+)
+
+// Protocol of a listener.
+type Protocol uint8
+
+// The protocols.
+const (
+	HTTP Protocol = iota
+	TCP
+)
+
+func (p Protocol) String() string { return [...]string{"http", "tcp"}[p] }
+
+// Snapshot is everything that a configuration asks of the data plane. It is
+// immutable; Proxy.Apply swaps it in.
+type Snapshot struct {
+	Listeners []*ListenerConfig
+	Services  []*upstream.Service
+	// Generation counts the applied configurations.
+	Generation uint64
+}
+
+// ListenerConfig is one listener of a snapshot. An exchange loads it once and
+// keeps it to its end.
+type ListenerConfig struct {
+	Name      string
+	Addresses []string // host:port each
+	Protocol  Protocol
+	Inbound   bool // to our workload, or from the outside
+	// TLS is asked at each handshake; nil: plain text.
+	TLS func() (TLSMaterial, error)
+	// Allow decides who may call; nil: nobody is asked.
+	Allow Authorizer
+	// Table and Routes are the routes of an HTTP listener, by index.
+	Table  *route.Table
+	Routes []*Route
+	// Service takes the connections of a TCP listener.
+	Service *upstream.Service
+
+	Timeouts Timeouts
+	HTTP     http1.ServerOptions
+}
+
+// Authorizer decides at each exchange, on its loop; it must not block.
+type Authorizer interface {
+	Allow(spiffeid.ID) authz.Verdict
+}
+
+// TLSMaterial is what one handshake uses.
+type TLSMaterial struct {
+	Config *tls.Config
+	// Identity is set in a mesh: the peer proves a SPIFFE ID, and the connection
+	// ends before a certificate of either side does.
+	Identity *identity.Snapshot
+}
+
+// Timeouts towards the client; zero: no limit.
+type Timeouts struct {
+	RequestHead time.Duration // first byte to the end of the head; TLS handshake
+	KeepAlive   time.Duration // waiting for the next request
+	Body        time.Duration // silence within a body, in either direction
+}
+
+// Route is where a matching request goes.
+type Route struct {
+	Name    string
+	Service *upstream.Service
+	Steps   []Step
+}
+
+// Step is one feature of a route. What is not configured is not among a route's
+// steps and costs nothing. Both hooks run on the exchange's task and may park.
+type Step interface {
+	// Request sees the request before an endpoint is chosen; an error (a
+	// *policy.Error) ends the exchange with the proxy's answer.
+	Request(*Exchange) error
+	// Response sees the final response head before it is sent.
+	Response(*Exchange) error
+}
+
+// Listener is the running form: its sockets and the configuration in force. It
+// lives as long as its name and addresses stay in the configuration.
+type Listener struct {
+	proxy   *Proxy
+	name    string
+	conf    atomic.Pointer[ListenerConfig]
+	sockets []*engine.Listener
+	closed  atomic.Bool
+}
+
+// Addresses returns the bound addresses, port 0 resolved.
+func (l *Listener) Addresses() []string {
+	var all []string
+	for _, s := range l.sockets {
+		all = append(all, s.Addr().String())
+	}
+	return all
+}
+
+// Config returns the configuration in force.
+func (l *Listener) Config() *ListenerConfig { return l.conf.Load() }
+
+func (l *Listener) open(c *ListenerConfig) error {
+	l.conf.Store(c)
+	for _, a := range c.Addresses {
+		s, err := l.proxy.engine.Listen("tcp", a, l.accepted)
+		if err != nil {
+			l.close()
+			return err
+		}
+		l.sockets = append(l.sockets, s)
+	}
+	return nil
+}
+
+// close stops accepting; connections that live carry one more exchange at most.
+func (l *Listener) close() {
+	l.closed.Store(true)
+	for _, s := range l.sockets {
+		s.Close()
+	}
+}

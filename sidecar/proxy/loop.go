@@ -1,0 +1,85 @@
+package proxy
+
+import (
+	"encoding/hex"
+	"math/rand/v2"
+	"time"
+
+	crand "crypto/rand"
+
+	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/upstream"
+)
+
+// loopState is what the data plane keeps for each loop. Owned by the loop.
+type loopState struct {
+	proxy    *Proxy
+	loop     *engine.Loop
+	index    int
+	upstream *upstream.Local
+	free     []*Exchange
+	random   *rand.ChaCha8
+	idText   [32]byte
+	conns    Downstream // head of the list of live connections
+}
+
+func newLoopState(p *Proxy, l *engine.Loop) *loopState {
+	var seed [32]byte
+	crand.Read(seed[:])
+	s := &loopState{proxy: p, loop: l, index: l.Index(), upstream: upstream.NewLocal(l), random: rand.NewChaCha8(seed)}
+	s.conns.next, s.conns.prev = &s.conns, &s.conns
+	return s
+}
+
+// maxFree bounds the exchanges kept for reuse.
+const maxFree = 256
+
+func (s *loopState) exchange() *Exchange {
+	if n := len(s.free); n > 0 {
+		x := s.free[n-1]
+		s.free[n-1] = nil
+		s.free = s.free[:n-1]
+		return x
+	}
+	x := &Exchange{loop: s}
+	x.serve = x.serveOn
+	x.body.run = x.pumpBody
+	return x
+}
+
+func (s *loopState) recycle(x *Exchange) {
+	x.reset()
+	x.Down = nil
+	if len(s.free) < maxFree {
+		s.free = append(s.free, x)
+	}
+}
+
+// deadline is the moment d from now; no moment for 0.
+func (s *loopState) deadline(d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return s.loop.Now().Add(d)
+}
+
+func (s *loopState) track(d *Downstream) {
+	d.prev, d.next = &s.conns, s.conns.next
+	d.next.prev = d
+	s.conns.next = d
+	s.proxy.count(d, 1)
+}
+
+func (s *loopState) untrack(d *Downstream) {
+	d.prev.next, d.next.prev = d.next, d.prev
+	d.next, d.prev = nil, nil
+	s.proxy.count(d, -1)
+}
+
+// requestID makes a random id of 32 hexadecimal digits, valid until the next call.
+func (s *loopState) requestID() []byte {
+	var b [16]byte
+	s.random.Read(b[:])
+	hex.Encode(s.idText[:], b[:])
+	return s.idText[:]
+}

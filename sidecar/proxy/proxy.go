@@ -1,0 +1,139 @@
+// Package proxy is the data plane: listeners accept connections, exchanges carry
+// requests over them, tunnels carry bytes. It is told what to do by immutable
+// snapshots, and tells what happened through observers. It must not know of
+// configuration files, of discovery sources, or of how metrics and logs are
+// written.
+//
+// Start reading at exchange.go.
+package proxy
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/larboard-proxy/larboard/observability"
+	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/upstream"
+)
+
+// Meter counts what is no exchange. Called on loops; it must not block.
+type Meter interface {
+	// Conn tells of a connection opened (1) or closed (-1).
+	Conn(loop int, listener string, delta int)
+	// Refused tells of a connection that ended in its handshake.
+	Refused(loop int, listener string, r policy.Reason)
+}
+
+// Options of a Proxy.
+type Options struct {
+	Engine    *engine.Engine
+	Observers []observability.Observer
+	Meter     Meter
+	Log       *slog.Logger
+}
+
+// Proxy is the running data plane.
+type Proxy struct {
+	engine    *engine.Engine
+	observers []observability.Observer
+	meter     Meter
+	log       *slog.Logger
+	loops     []*loopState
+	refusals  refusalLog
+
+	inbound, outbound atomic.Int64 // live connections
+
+	mu        sync.Mutex // writers: Apply, Drain
+	listeners map[string]*Listener
+	services  []*upstream.Service
+	snapshot  atomic.Pointer[Snapshot]
+}
+
+// New returns a proxy without listeners.
+func New(o Options) *Proxy {
+	p := &Proxy{engine: o.Engine, observers: o.Observers, meter: o.Meter, log: o.Log, listeners: map[string]*Listener{}}
+	p.refusals.init(o.Log)
+	for _, l := range o.Engine.Loops() {
+		p.loops = append(p.loops, newLoopState(p, l))
+	}
+	p.snapshot.Store(&Snapshot{})
+	return p
+}
+
+// Snapshot returns what is in force.
+func (p *Proxy) Snapshot() *Snapshot { return p.snapshot.Load() }
+
+// Apply brings s into force: sockets that are new are bound first, and a failure
+// there changes nothing; then configurations are swapped under the listeners
+// that stay, and what is no longer named stops accepting. Connections live on.
+// Called by the control plane; blocks for system calls only.
+func (p *Proxy) Apply(s *Snapshot) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	opened := map[string]*Listener{}
+	for _, c := range s.Listeners {
+		if l := p.listeners[c.Name]; l != nil && slices.Equal(l.conf.Load().Addresses, c.Addresses) {
+			continue
+		}
+		l := &Listener{proxy: p, name: c.Name}
+		if err := l.open(c); err != nil {
+			for _, o := range opened {
+				o.close()
+			}
+			return fmt.Errorf("listener %q: %w", c.Name, err)
+		}
+		opened[c.Name] = l
+	}
+	p.swap(s, opened)
+	return nil
+}
+
+func (p *Proxy) swap(s *Snapshot, opened map[string]*Listener) {
+	named := map[string]*Listener{}
+	for _, c := range s.Listeners {
+		l := opened[c.Name]
+		if l == nil {
+			l = p.listeners[c.Name]
+			l.conf.Store(c)
+		}
+		named[c.Name] = l
+	}
+	for name, l := range p.listeners {
+		if named[name] != l {
+			l.close()
+		}
+	}
+	p.listeners = named
+	p.snapshot.Store(s)
+	p.forget(s.Services)
+}
+
+// forget drops the pools of services that are no longer named.
+func (p *Proxy) forget(now []*upstream.Service) {
+	for _, s := range p.services {
+		if slices.Contains(now, s) {
+			continue
+		}
+		for _, l := range p.loops {
+			l.loop.Post(func() { l.upstream.Forget(s) })
+		}
+	}
+	p.services = now
+}
+
+// Listeners returns the running listeners in the snapshot's order.
+func (p *Proxy) Listeners() []*Listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []*Listener
+	for _, c := range p.snapshot.Load().Listeners {
+		if l := p.listeners[c.Name]; l != nil {
+			all = append(all, l)
+		}
+	}
+	return all
+}

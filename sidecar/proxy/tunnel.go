@@ -1,0 +1,171 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/sidecar/engine"
+)
+
+// side is one end of a tunnel: an HTTP stream after its switch of protocols, or a
+// bare connection. end in ReadBody is the peer's FIN, end in WriteBody sends ours.
+type side interface {
+	ReadBody() (p []byte, end bool, err error)
+	WriteBody(p []byte, end bool) error
+}
+
+// tunnelEnd is a side with its connection.
+type tunnelEnd struct {
+	side
+	raw       *engine.Conn
+	transport engine.Transport
+}
+
+// tunnel carries bytes both ways until both ends have closed theirs (half-close
+// is passed on), one fails, or nothing has moved for the idle time. One task
+// serves each direction.
+type tunnel struct {
+	down, up tunnelEnd
+	idle     time.Duration
+	loop     *loopState
+	moved    int64 // Nanos of the last byte, either way
+	in, out  int64 // bytes from and to the client
+	running  bool
+	ended    engine.Cond
+	err      error // the first failure
+}
+
+// run serves the tunnel on t until it is over.
+func (n *tunnel) run(t *engine.Task) error {
+	n.moved = n.loop.loop.Nanos()
+	n.running = true
+	sibling := n.loop.loop.Go("tunnel-up", func(*engine.Task) {
+		defer func() {
+			n.running = false
+			n.ended.Broadcast()
+		}()
+		n.fail(n.copy(&n.up, &n.down, &n.in, policy.Downstream))
+	})
+	n.fail(n.copy(&n.down, &n.up, &n.out, policy.Upstream))
+	for n.running {
+		if err := n.ended.Wait(t); err != nil {
+			n.fail(err)
+			sibling.Cancel(err)
+			break
+		}
+	}
+	return n.err
+}
+
+// fail notes the first failure and closes both connections, which ends the other
+// direction.
+func (n *tunnel) fail(err error) {
+	if err == nil {
+		return
+	}
+	if n.err == nil {
+		n.err = err
+	}
+	n.down.transport.Close()
+	n.up.transport.Close()
+}
+
+// copy moves bytes from src to dst until src's FIN.
+func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) error {
+	for {
+		src.raw.SetReadDeadline(n.loop.deadline(n.idle))
+		p, end, err := src.ReadBody()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if n.idle > 0 && time.Duration(n.loop.loop.Nanos()-n.moved) < n.idle {
+				continue // the other direction is alive
+			}
+			return &policy.Error{Reason: policy.TunnelIdle, Side: reader, Phase: policy.PhaseBody, Err: err}
+		}
+		if err != nil {
+			return tunnelError(reader, err)
+		}
+		*count += int64(len(p))
+		n.moved = n.loop.loop.Nanos()
+		dst.raw.SetWriteDeadline(n.loop.deadline(n.idle))
+		if err := dst.WriteBody(p, end); err != nil {
+			return tunnelError(other(reader), err)
+		}
+		if end {
+			return nil
+		}
+	}
+}
+
+func other(s policy.Side) policy.Side {
+	if s == policy.Upstream {
+		return policy.Downstream
+	}
+	return policy.Upstream
+}
+
+func tunnelError(side policy.Side, err error) error {
+	var e *policy.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	reason := policy.ClientAborted
+	switch {
+	case errors.Is(err, engine.ErrDrain):
+		reason, side = policy.Draining, policy.Internally
+	case side == policy.Upstream:
+		reason = policy.UpstreamReset
+	}
+	return &policy.Error{Reason: reason, Side: side, Phase: policy.PhaseBody, Err: err}
+}
+
+// tunnel switches an exchange over after a 101, or a 2xx to CONNECT.
+func (x *Exchange) tunnel() error {
+	if err := x.Down.server.WriteHead(&x.Resp); err != nil {
+		return err
+	}
+	x.sent = true
+	if err := x.Down.server.Flush(); err != nil {
+		return err
+	}
+	x.Down.raw.WatchAbort(nil)
+	n := tunnel{
+		down: tunnelEnd{x.Down.server, x.Down.raw, x.Down.transport},
+		up:   tunnelEnd{x.up, x.up.Raw(), x.up.Transport},
+		idle: x.settings.Timeouts.Tunnel, loop: x.loop,
+	}
+	return n.run(x.task)
+}
+
+// bare is a connection without a codec as a tunnel's end.
+type bare struct {
+	transport engine.Transport
+	buf       []byte
+}
+
+// ReadBody implements side.
+func (b *bare) ReadBody() ([]byte, bool, error) {
+	n, err := b.transport.Read(b.buf)
+	if n > 0 {
+		return b.buf[:n], false, nil
+	}
+	if err == io.EOF {
+		return nil, true, nil
+	}
+	return nil, false, err
+}
+
+// WriteBody implements side.
+func (b *bare) WriteBody(p []byte, end bool) error {
+	if len(p) > 0 {
+		if _, err := b.transport.Write(p); err != nil {
+			return err
+		}
+	}
+	if end {
+		return b.transport.CloseWrite()
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package upstream
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/http1"
+	"github.com/larboard-proxy/larboard/sidecar/identity"
+)
+
+// dial connects to the choice's endpoint and, in a mesh, proves both sides. The
+// connect timeout covers both.
+func (l *Local) dial(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
+	l.counts.Dialled++
+	conn, err := l.connect(c, s, tlsTo)
+	if err != nil {
+		l.counts.DialFailed++
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
+	e := c.Member.Endpoint
+	if !e.Addr.IsValid() {
+		return nil, &policy.Error{Reason: policy.ConnectFailed, Side: policy.Upstream, Phase: policy.PhaseConnect,
+			Retryable: true, Err: errors.New("the endpoint's address is not an IP and port: " + e.Address)}
+	}
+	until := l.loop.Now().Add(s.Timeouts.Connect)
+	raw, err := l.loop.Dial(e.Addr, s.Timeouts.Connect)
+	if err != nil {
+		return nil, connectError(err)
+	}
+	conn := &Conn{Endpoint: e, Transport: raw, raw: raw, idleFor: s.Timeouts.Idle}
+	conn.onIdle = conn.idleEvent
+	if tlsTo != nil {
+		raw.SetDeadline(until)
+		if err := conn.secure(tlsTo); err != nil {
+			raw.Close()
+			return nil, err
+		}
+		raw.SetDeadline(time.Time{})
+	}
+	conn.Client = http1.NewClient(conn.Transport, l.loop, &s.HTTP)
+	return conn, nil
+}
+
+func (c *Conn) secure(to *target) error {
+	t := engine.TLSClient(c.raw, to.snapshot.ClientConfig(to.peers))
+	if err := t.Handshake(); err != nil {
+		return identity.Classify(err, false)
+	}
+	state := t.ConnectionState()
+	id, err := identity.PeerID(state)
+	if err != nil {
+		return identity.Classify(err, false)
+	}
+	c.PeerID, c.Transport = id.String(), t
+	until := to.snapshot.DrainConnection(state)
+	loop := c.raw.Loop()
+	c.expires = loop.Nanos() + int64(until.Sub(loop.Now()))
+	return nil
+}
+
+func connectError(err error) error {
+	reason := policy.ConnectFailed
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		reason = policy.ConnectTimeout
+	}
+	if errors.Is(err, engine.ErrPeerReset) || errors.Is(err, engine.ErrDrain) {
+		return err // cancelled: the caller has gone, not the endpoint
+	}
+	return &policy.Error{Reason: reason, Side: policy.Upstream, Phase: policy.PhaseConnect, Retryable: true, Err: err}
+}

@@ -1,0 +1,84 @@
+// Package upstream keeps what is known of the endpoints we call: their state
+// (in-flight, health), the connections pooled to them, and the choice among
+// them. A Service is the handle that routes hold; its endpoint set is swapped
+// by discovery without touching anything else. The package must not know of
+// listeners, routes or clients.
+package upstream
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+// Endpoint is the state of one endpoint. It is keyed by the endpoint's id and
+// address and outlives both endpoint sets and configuration snapshots; it is
+// shared by all loops, so its changing fields are atomics.
+type Endpoint struct {
+	ID      string
+	Address string
+	Addr    netip.AddrPort // zero where Address is not an IP and port
+
+	inflight atomic.Int64
+	down     atomic.Bool  // by the active check
+	failures atomic.Int32 // connection failures in a row
+	suspect  atomic.Int64 // Nanos until which it is passed over
+}
+
+// Inflight is the number of exchanges (or tunnels) under way.
+func (e *Endpoint) Inflight() int64 { return e.inflight.Load() }
+
+// SetDown is called by the active health check.
+func (e *Endpoint) SetDown(down bool) { e.down.Store(down) }
+
+// Down reports the active check's verdict.
+func (e *Endpoint) Down() bool { return e.down.Load() }
+
+// Suspect reports whether connection failures keep e out at the moment now.
+func (e *Endpoint) Suspect(now int64) bool { return e.suspect.Load() > now }
+
+const (
+	suspectFirst = time.Second
+	suspectMost  = 30 * time.Second
+)
+
+// connectFailed passes the endpoint over for a while that doubles with each
+// failure in a row.
+func (e *Endpoint) connectFailed(now int64) {
+	n := e.failures.Add(1)
+	pause := suspectMost
+	if n < 6 {
+		pause = min(suspectMost, suspectFirst<<(n-1))
+	}
+	e.suspect.Store(now + int64(pause))
+}
+
+func (e *Endpoint) connected() {
+	if e.failures.Load() != 0 {
+		e.failures.Store(0)
+		e.suspect.Store(0)
+	}
+}
+
+// Member is an endpoint as it stands in one set.
+type Member struct {
+	*Endpoint
+	Weight int
+	// Identity or IdentityPath (inside our own trust domain) is the SPIFFE ID that
+	// discovery says the endpoint has; both empty: unknown.
+	Identity     spiffeid.ID
+	IdentityPath string
+	Source       string
+	Meta         map[string]string
+	Tags         []string
+}
+
+// EndpointSet is the immutable set of a service at one moment.
+type EndpointSet struct {
+	Members []Member
+	Weights []int // of Members, for the pickers
+	Index   uint64
+	At      time.Time
+}

@@ -1,0 +1,207 @@
+package upstream
+
+import (
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/http1"
+	"github.com/larboard-proxy/larboard/sidecar/identity"
+)
+
+// PoolKey says which exchanges may share a connection: the same endpoint,
+// reached as the same identity, proven to be one of the same peers, with the
+// same protocol and under the same generation of our certificate.
+type PoolKey struct {
+	Endpoint   *Endpoint
+	Identity   spiffeid.ID
+	Peers      string
+	ALPN, SNI  string
+	Generation uint64
+}
+
+// pool holds the idle connections of one key on one loop, last used first: what
+// is not needed ages at the bottom and expires.
+type pool struct {
+	local   *Local
+	idle    []*Conn
+	retired bool // its certificate was rotated, or its endpoint has gone
+}
+
+// Conn is one connection to an endpoint, speaking HTTP/1.
+type Conn struct {
+	*http1.Client
+	Transport engine.Transport
+	Endpoint  *Endpoint
+	// PeerID is the SPIFFE ID that the endpoint has proven; empty: plain.
+	PeerID string
+	// Reused: it has carried an exchange before, so the endpoint may be closing it
+	// at this very moment.
+	Reused bool
+
+	raw     *engine.Conn
+	pool    *pool
+	expires int64 // Nanos after which it is not used again; 0: never
+	idleFor time.Duration
+	onIdle  func()
+}
+
+// Acquire returns a connection to the choice's endpoint: the one used last, or a
+// new one, which fresh demands. It parks. Errors are *policy.Error of PhaseConnect, and always safe to
+// answer with another endpoint.
+func (l *Local) Acquire(c Choice, fresh bool) (*Conn, error) {
+	settings := c.Service.Settings()
+	key, tlsTo, err := l.key(c, settings)
+	if err != nil {
+		return nil, err
+	}
+	ls := l.services[c.Service]
+	p := ls.pools[key]
+	if p == nil {
+		ls.retireOlder(key)
+		p = &pool{local: l}
+		ls.pools[key] = p
+	}
+	if !fresh {
+		if conn := p.pop(l.loop.Nanos()); conn != nil {
+			l.counts.Reused++
+			return conn, nil
+		}
+	}
+	conn, err := l.dial(c, settings, tlsTo)
+	if err != nil {
+		return nil, err
+	}
+	conn.pool = p
+	return conn, nil
+}
+
+// Dial returns a new connection that is in no pool: for tunnels.
+func (l *Local) Dial(c Choice) (*Conn, error) {
+	settings := c.Service.Settings()
+	_, tlsTo, err := l.key(c, settings)
+	if err != nil {
+		return nil, err
+	}
+	return l.dial(c, settings, tlsTo)
+}
+
+// target is what a mesh connection is made with.
+type target struct {
+	snapshot *identity.Snapshot
+	peers    identity.Peers
+}
+
+func (l *Local) key(c Choice, s *Settings) (PoolKey, *target, error) {
+	key := PoolKey{Endpoint: c.Member.Endpoint}
+	if s.Mesh == nil {
+		return key, nil, nil
+	}
+	snap := s.Mesh.Identity.Snapshot()
+	if snap == nil {
+		return key, nil, &policy.Error{Reason: policy.NoIdentity, Phase: policy.PhaseConnect}
+	}
+	peers, err := s.Mesh.peers(c.Member, snap)
+	if err != nil {
+		return key, nil, &policy.Error{Reason: policy.UpstreamTLSIdentity, Side: policy.Upstream, Phase: policy.PhaseConnect, Err: err}
+	}
+	key.Identity, key.Generation, key.Peers = snap.ID(), snap.Generation(), peers.Key()
+	return key, &target{snap, peers}, nil
+}
+
+// pop takes the connection used last that may still be used.
+func (p *pool) pop(now int64) *Conn {
+	for n := len(p.idle); n > 0; n = len(p.idle) {
+		c := p.idle[n-1]
+		p.idle[n-1] = nil
+		p.idle = p.idle[:n-1]
+		p.local.counts.Idle--
+		c.raw.OnReadable(nil)
+		if c.expires != 0 && now >= c.expires {
+			p.local.close(c)
+			continue
+		}
+		c.Reused = true
+		return c
+	}
+	return nil
+}
+
+// Put gives a connection back after its exchange. One that cannot carry another
+// is closed.
+func (l *Local) Put(c *Conn) {
+	if c.pool == nil || c.pool.retired || !c.Reusable() || (c.expires != 0 && l.loop.Nanos() >= c.expires) || c.Transport.Pending() {
+		l.close(c)
+		return
+	}
+	c.Client.Release()
+	until := l.loop.Now().Add(c.idleFor)
+	if c.expires != 0 {
+		if left := time.Duration(c.expires - l.loop.Nanos()); left < c.idleFor {
+			until = l.loop.Now().Add(left)
+		}
+	}
+	c.raw.SetReadDeadline(until)
+	c.pool.idle = append(c.pool.idle, c)
+	l.counts.Idle++
+	c.raw.OnReadable(c.onIdle)
+}
+
+// Raw returns the engine's connection, for deadlines.
+func (c *Conn) Raw() *engine.Conn { return c.raw }
+
+// SetReadDeadline bounds the next reads.
+func (c *Conn) SetReadDeadline(t time.Time) { c.raw.SetReadDeadline(t) }
+
+// SetWriteDeadline bounds the next writes.
+func (c *Conn) SetWriteDeadline(t time.Time) { c.raw.SetWriteDeadline(t) }
+
+// Close ends a connection that is not in the pool.
+func (l *Local) Close(c *Conn) { l.close(c) }
+
+func (l *Local) close(c *Conn) {
+	l.counts.Closed++
+	c.Client.Release()
+	c.Transport.Close()
+}
+
+// idleEvent runs when an idle connection becomes readable, closes or expires:
+// whatever it is, the connection has no further use.
+func (c *Conn) idleEvent() {
+	p := c.pool
+	for i, other := range p.idle {
+		if other == c {
+			p.idle = append(p.idle[:i], p.idle[i+1:]...)
+			p.local.counts.Idle--
+			p.local.close(c)
+			return
+		}
+	}
+}
+
+// retireOlder closes the pools that key's certificate replaces.
+func (ls *localService) retireOlder(key PoolKey) {
+	for old, p := range ls.pools {
+		if old.Endpoint == key.Endpoint && old.Generation != key.Generation {
+			p.retire()
+			delete(ls.pools, old)
+		}
+	}
+}
+
+// retire closes what is idle; what is in use is closed when it comes back.
+func (p *pool) retire() {
+	p.retired = true
+	p.closeIdle()
+}
+
+func (p *pool) closeIdle() {
+	for _, c := range p.idle {
+		c.raw.OnReadable(nil)
+		p.local.counts.Idle--
+		p.local.close(c)
+	}
+	p.idle = nil
+}

@@ -1,0 +1,110 @@
+package upstream
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/larboard-proxy/larboard/discovery"
+	"github.com/larboard-proxy/larboard/sidecar/http1"
+	"github.com/larboard-proxy/larboard/sidecar/identity"
+)
+
+// Settings of a service; immutable, swapped at reload.
+type Settings struct {
+	Balance  string
+	Timeouts Timeouts
+	HTTP     http1.ClientOptions
+	// Mesh, when set, makes every connection mutual TLS.
+	Mesh *Mesh
+}
+
+// Timeouts towards the endpoints; zero: no limit.
+type Timeouts struct {
+	Connect      time.Duration // reaching an endpoint, its TLS handshake included
+	ResponseHead time.Duration // from the request sent to the head of the answer
+	Request      time.Duration // the whole exchange, all attempts
+	Body         time.Duration // silence within a body
+	Idle         time.Duration // of a pooled connection
+	Tunnel       time.Duration // silence in both directions of a tunnel
+}
+
+// Mesh says as whom we call and whom we accept.
+type Mesh struct {
+	Identity *identity.Current
+	// Peers accepts these whatever discovery says; zero: the endpoint's own
+	// identity, and failing that the SPIFFE ID of Path inside our trust domain.
+	Peers identity.Peers
+	// Path is the one that Consul's convention gives the service.
+	Path string
+}
+
+// Service is the handle of one service. Routes hold it; discovery and reloads
+// swap what is inside.
+type Service struct {
+	Name string
+
+	settings atomic.Pointer[Settings]
+	set      atomic.Pointer[EndpointSet]
+
+	mu    sync.Mutex // writers only
+	known map[endpointKey]*Endpoint
+}
+
+type endpointKey struct{ id, address string }
+
+// NewService returns a service with an empty endpoint set.
+func NewService(name string, s *Settings) *Service {
+	svc := &Service{Name: name, known: map[endpointKey]*Endpoint{}}
+	svc.settings.Store(s)
+	svc.set.Store(&EndpointSet{})
+	return svc
+}
+
+// Settings returns those in force.
+func (s *Service) Settings() *Settings { return s.settings.Load() }
+
+// Configure swaps the settings (reload).
+func (s *Service) Configure(v *Settings) { s.settings.Store(v) }
+
+// Set returns the endpoint set in force.
+func (s *Service) Set() *EndpointSet { return s.set.Load() }
+
+// Update swaps the endpoint set for the one of u; the state of endpoints that
+// stay is kept. Called by one control goroutine at a time; u with an error
+// changes nothing.
+func (s *Service) Update(u discovery.Update) {
+	if u.Err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set := &EndpointSet{Index: u.Index, At: u.At}
+	known := make(map[endpointKey]*Endpoint, len(u.Endpoints))
+	for _, d := range u.Endpoints {
+		key := endpointKey{d.ID, d.Address}
+		if known[key] != nil {
+			continue
+		}
+		e := s.known[key]
+		if e == nil {
+			e = &Endpoint{ID: d.ID, Address: d.Address}
+			e.Addr, _ = netip.ParseAddrPort(d.Address)
+		}
+		known[key] = e
+		set.Members = append(set.Members, Member{Endpoint: e, Weight: d.Weight, Identity: d.Identity,
+			IdentityPath: d.IdentityPath, Source: d.Source, Meta: d.Meta, Tags: d.Tags})
+		set.Weights = append(set.Weights, d.Weight)
+	}
+	s.known = known
+	s.set.Store(set)
+}
+
+// Find returns the endpoint of the current set with this id and address, or nil:
+// health checks report by them.
+func (s *Service) Find(id, address string) *Endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known[endpointKey{id, address}]
+}
