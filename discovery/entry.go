@@ -35,6 +35,14 @@ func (e *entry) stop() {
 	}
 }
 
+// inherit takes over what is known of the service, delivered or not.
+func (e *entry) inherit(old *entry) {
+	e.good, e.have, e.pending = old.good, old.have, old.pending
+	if e.pending {
+		e.wake <- struct{}{}
+	}
+}
+
 // fail notes that the source is out of reach; the last good set stays.
 func (e *entry) fail(err error, at time.Time) {
 	if e.err == nil {

@@ -117,7 +117,7 @@ func (s *Set) Apply(specs map[string]Spec) {
 func (s *Set) add(name string, spec Spec, old *entry) {
 	e := &entry{name: name, spec: spec, wake: make(chan struct{}, 1)}
 	if old != nil {
-		e.good, e.have = old.good, old.have
+		e.inherit(old)
 	}
 	s.entries[name] = e
 	if s.ctx != nil && !s.stopped {

@@ -1,0 +1,109 @@
+package consul
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// OnEmpty says what to do with an answer that has no endpoint when there were
+// some before. A service's first answer may always be empty.
+type OnEmpty int
+
+const (
+	// Confirm, the default, takes an empty answer for true only when the service
+	// stays empty for confirmAfter and a read in consistent mode, which needs a
+	// leader with a majority, says so too. If the index went backwards as well, the
+	// registry has been reset, and its agents need time to register again: then it
+	// must stay empty for confirmReset. An error in between starts the time anew.
+	Confirm OnEmpty = iota
+	// Keep never gives up the last endpoints for an empty answer.
+	Keep
+	// Accept believes each answer.
+	Accept
+)
+
+const (
+	confirmAfter = 2 * time.Second
+	confirmReset = 2 * time.Minute // agents synchronize within about one minute
+)
+
+// ParseOnEmpty reads "confirm" (or nothing), "keep" or "accept".
+func ParseOnEmpty(text string) (OnEmpty, error) {
+	switch text {
+	case "", "confirm":
+		return Confirm, nil
+	case "keep":
+		return Keep, nil
+	case "accept":
+		return Accept, nil
+	}
+	return 0, fmt.Errorf("consul: on empty: %q is not confirm, keep or accept", text)
+}
+
+// String is the inverse of ParseOnEmpty.
+func (o OnEmpty) String() string {
+	switch o {
+	case Keep:
+		return "keep"
+	case Accept:
+		return "accept"
+	default:
+		return "confirm"
+	}
+}
+
+var (
+	errKept  = errors.New("has no endpoint, the last ones are kept as configured")
+	errReset = errors.New("has no endpoint since the registry was reset, the last ones are kept for now")
+)
+
+// verdict is what becomes of an answer.
+type verdict struct {
+	// deliver it; otherwise the last endpoints stay.
+	deliver bool
+	// confirm, when positive, asks again within this time in consistent mode.
+	confirm time.Duration
+	// err says that the endpoints kept are in doubt.
+	err error
+}
+
+// guard judges empty answers; it holds no clock.
+type guard struct {
+	mode  OnEmpty
+	some  bool      // the endpoints in force are not none
+	since time.Time // first empty answer in a row; zero: none
+	reset bool      // the index went backwards meanwhile
+}
+
+// judge decides about an answer that came at now.
+func (g *guard) judge(now time.Time, empty, wentBack, consistent bool) verdict {
+	if !empty || !g.some || g.mode == Accept {
+		*g = guard{mode: g.mode, some: !empty}
+		return verdict{deliver: true}
+	}
+	if g.mode == Keep {
+		return verdict{err: errKept}
+	}
+	if g.since.IsZero() {
+		g.since = now
+	}
+	g.reset = g.reset || wentBack
+	hold := confirmAfter
+	if g.reset {
+		hold = confirmReset
+	}
+	left := hold - now.Sub(g.since)
+	if left <= 0 && consistent {
+		*g = guard{mode: g.mode}
+		return verdict{deliver: true}
+	}
+	v := verdict{confirm: max(left, time.Millisecond)}
+	if g.reset {
+		v.err = errReset
+	}
+	return v
+}
+
+// failed notes an error: what was empty before it must be seen again.
+func (g *guard) failed() { g.since = time.Time{} }

@@ -1,0 +1,126 @@
+package consul
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// slack is added to the time an answer may take: an agent that waits for a leader
+// holds a query for seven seconds before it gives up.
+const slack = 10 * time.Second
+
+// answer is one good reply to a blocking query.
+type answer[T any] struct {
+	value T
+	index uint64
+	// wentBack: the index is lower than that of the answer before. The registry was
+	// restored, or has forgotten everything.
+	wentBack bool
+	// consistent: the leader has made sure that it still is one.
+	consistent bool
+	// filtered: an ACL kept part of the value back.
+	filtered bool
+	// denies: the agent refuses what no ACL rule allows.
+	denies bool
+}
+
+// watch repeats one blocking query for ever. The rules for the index are those of
+// Consul's manual, "Blocking queries": an index of 0 is never sent after an
+// answer, and one that went backwards is forgotten.
+type watch[T any] struct {
+	client *Client
+	// what names the watched thing in errors: `service "web"`.
+	what string
+	// query asks once; q carries context, index, wait and mode, and what is common
+	// to all queries of the client.
+	query func(q *api.QueryOptions) (T, *api.QueryMeta, error)
+	// take gets each answer, also one that brings nothing new: that a query returned
+	// is no change. A positive result asks for a confirmation: the next query waits no
+	// longer than that and is read in consistent mode.
+	take func(answer[T]) time.Duration
+	// fail gets each error, complete with its place.
+	fail func(error)
+
+	// owned by run
+	last    uint64 // index of the last answer
+	index   uint64 // index to send; 0: answer at once
+	confirm time.Duration
+	pace    bucket
+	backoff backoff
+}
+
+// run asks until ctx ends, which also ends a query in flight.
+func (w *watch[T]) run(ctx context.Context) error {
+	for {
+		if err := sleep(ctx, w.pace.take(time.Now())); err != nil {
+			return err
+		}
+		got, err := w.ask(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			w.fail(w.client.explain(w.what, err))
+			// Without an index the first good answer comes at once and says that the
+			// agent is back.
+			w.index = 0
+			if err := sleep(ctx, w.backoff.next(w.client.rand())); err != nil {
+				return err
+			}
+			continue
+		}
+		w.backoff.reset()
+		w.advance(&got)
+		w.confirm = w.take(got)
+	}
+}
+
+// ask sends one query and bounds the time of its answer.
+func (w *watch[T]) ask(ctx context.Context) (answer[T], error) {
+	o := w.client.options
+	wait := o.Wait - time.Duration(w.client.rand()*float64(o.Wait)/10)
+	if w.confirm > 0 {
+		wait = min(wait, w.confirm)
+	}
+	limit := slack
+	if w.index > 0 {
+		limit += wait + wait/16 // the server's own jitter
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, hungError{limit})
+	defer cancel()
+
+	q := &api.QueryOptions{
+		Datacenter: o.Datacenter, Namespace: o.Namespace, Partition: o.Partition,
+		WaitIndex: w.index, WaitTime: wait, RequireConsistent: w.confirm > 0,
+	}
+	value, meta, err := w.query(q.WithContext(ctx))
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return answer[T]{}, err
+	}
+	return answer[T]{
+		value:      value,
+		index:      meta.LastIndex,
+		consistent: q.RequireConsistent,
+		filtered:   meta.ResultsFilteredByACLs,
+		denies:     meta.DefaultACLPolicy == "deny",
+	}, nil
+}
+
+// advance chooses the next index.
+func (w *watch[T]) advance(got *answer[T]) {
+	got.wentBack = got.index < w.last
+	w.last = got.index
+	switch {
+	case got.wentBack:
+		w.index = 0
+	case got.index == 0:
+		w.index = 1
+	default:
+		w.index = got.index
+	}
+}
