@@ -38,6 +38,7 @@ func (p *producer) appendText(dst []byte, r *observability.Record) []byte {
 // appendTotal appends the total duration, flush right in its column.
 func appendTotal(dst []byte, r *observability.Record) []byte {
 	const width = 10
+	dst = append(dst, ' ')
 	start := len(dst)
 	dst = appendMillis(dst, r.Total)
 	if pad := width - (len(dst) - start); pad > 0 {

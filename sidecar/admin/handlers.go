@@ -1,0 +1,156 @@
+package admin
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// route is one path of the interface.
+type route struct {
+	method, path, says string
+	handler            http.Handler
+}
+
+// routes builds the handler of what the views offer.
+func (s *Server) routes() http.Handler {
+	v := s.views
+	list := []route{
+		{"GET", "/healthz", "200 while the process lives", http.HandlerFunc(healthz)},
+	}
+	add := func(offered bool, method, path, says string, h http.HandlerFunc) {
+		if offered {
+			list = append(list, route{method, path, says, h})
+		}
+	}
+	add(v.Ready != nil, "GET", "/readyz", "200 when traffic should be sent here, else 503 and the reasons", s.readyz)
+	if v.Metrics != nil {
+		list = append(list, route{"GET", "/metrics", "for Prometheus", v.Metrics})
+	}
+	add(v.Listeners != nil, "GET", "/api/v1/listeners", "listeners", s.listenersView)
+	add(v.Services != nil, "GET", "/api/v1/services", "services and what was counted of them", s.servicesView)
+	add(v.Endpoints != nil, "GET", "/api/v1/endpoints", "endpoints, their state and its reason", s.endpointsView)
+	add(v.Identity != nil, "GET", "/api/v1/identity", "own identities, expiry, trusted domains", s.identityView)
+	add(v.Config != nil, "GET", "/api/v1/config", "the configuration in force", s.configView)
+	add(v.Reload != nil, "POST", "/api/v1/reload", "read the configuration again; 422 and the problems if it is refused", s.reload)
+
+	mux := http.NewServeMux()
+	for _, r := range list {
+		mux.Handle(r.method+" "+r.path, r.handler)
+	}
+	mux.HandleFunc("GET /{$}", index(list))
+	return mux
+}
+
+func index(list []route) http.HandlerFunc {
+	var page strings.Builder
+	page.WriteString("larboard admin\n\n")
+	for _, r := range list {
+		fmt.Fprintf(&page, "%-4s %-18s %s\n", r.method, r.path, r.says)
+	}
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, page.String())
+	}
+}
+
+func healthz(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
+}
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	ready, reasons := s.views.Ready()
+	status := http.StatusOK
+	if !ready {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, struct {
+		Ready   bool     `json:"ready"`
+		Reasons []string `json:"reasons"`
+	}{ready, listOf(reasons)})
+}
+
+func (s *Server) listenersView(w http.ResponseWriter, _ *http.Request) {
+	list := s.views.Listeners()
+	slices.SortStableFunc(list, func(a, b ListenerView) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range list {
+		list[i].Addresses = listOf(list[i].Addresses)
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"listeners": listOf(list)})
+}
+
+func (s *Server) servicesView(w http.ResponseWriter, _ *http.Request) {
+	list := s.views.Services()
+	slices.SortStableFunc(list, func(a, b ServiceView) int { return cmp.Compare(a.Name, b.Name) })
+	writeJSON(w, http.StatusOK, map[string]any{"services": listOf(list)})
+}
+
+// endpointsView takes ?service=NAME to show one service only.
+func (s *Server) endpointsView(w http.ResponseWriter, r *http.Request) {
+	list := s.views.Endpoints()
+	if service := r.URL.Query().Get("service"); service != "" {
+		list = slices.DeleteFunc(list, func(e EndpointView) bool { return e.Service != service })
+	}
+	slices.SortStableFunc(list, func(a, b EndpointView) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Address, b.Address))
+	})
+	writeJSON(w, http.StatusOK, map[string]any{"endpoints": listOf(list)})
+}
+
+func (s *Server) identityView(w http.ResponseWriter, _ *http.Request) {
+	list := s.views.Identity()
+	slices.SortStableFunc(list, func(a, b IdentityView) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.SPIFFEID, b.SPIFFEID))
+	})
+	for i := range list {
+		bundles := listOf(list[i].Bundles)
+		slices.SortFunc(bundles, func(a, b BundleView) int { return cmp.Compare(a.TrustDomain, b.TrustDomain) })
+		list[i].Bundles = bundles
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"identities": listOf(list)})
+}
+
+func (s *Server) configView(w http.ResponseWriter, _ *http.Request) {
+	value := s.views.Config()
+	if text, ok := value.([]byte); ok {
+		value = nil
+		if err := yaml.Unmarshal(text, &value); err != nil {
+			writeError(w, http.StatusInternalServerError, "the configuration cannot be shown: "+err.Error())
+			return
+		}
+	}
+	writeJSON(w, http.StatusOK, value)
+}
+
+// listOf makes nil the empty list, so that JSON shows [] and never null.
+func listOf[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(value); err != nil {
+		writeError(w, http.StatusInternalServerError, "the answer cannot be shown as JSON: "+err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// An error here is the client's; there is nobody left to tell.
+	_, _ = w.Write(body.Bytes())
+}
+
+func writeError(w http.ResponseWriter, status int, message string) {
+	writeJSON(w, status, map[string]string{"error": message})
+}

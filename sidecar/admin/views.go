@@ -1,0 +1,98 @@
+package admin
+
+import (
+	"net/http"
+	"time"
+)
+
+// Views are the answers of the running proxy, each asked for at each request, on
+// the goroutine of that request and possibly by several at once; the slices they
+// return belong to the server, which sorts them. A view that is nil is not served.
+type Views struct {
+	Listeners func() []ListenerView
+	Services  func() []ServiceView
+	Endpoints func() []EndpointView
+	Identity  func() []IdentityView
+	// Config returns the configuration in force, expanded and with its secrets
+	// redacted: a value for encoding/json, or YAML text as []byte.
+	Config func() any
+	// Ready reports whether traffic should be sent here and, if not, why.
+	Ready   func() (ready bool, reasons []string)
+	Metrics http.Handler
+	// Reload reads the configuration again and applies it. An error means that the
+	// old one stays in force; problems joined with errors.Join are listed one by one.
+	// It is not called again while it runs.
+	Reload func() error
+}
+
+// ListenerView is one listener.
+type ListenerView struct {
+	Name              string   `json:"name"`
+	Addresses         []string `json:"addresses"`
+	Protocol          string   `json:"protocol"`
+	Direction         string   `json:"direction"` // inbound or outbound
+	TLS               string   `json:"tls"`       // none, tls or mtls
+	Routes            int      `json:"routes"`
+	ConnectionsActive int64    `json:"connections_active"`
+	ConnectionsTotal  uint64   `json:"connections_total"`
+}
+
+// ServiceView is one service.
+type ServiceView struct {
+	Name       string    `json:"name"`
+	Source     string    `json:"source"` // static, consul, ...
+	Balance    string    `json:"balance"`
+	Protocol   string    `json:"protocol,omitempty"`
+	Endpoints  int       `json:"endpoints"`
+	Up         int       `json:"up"`
+	UpdatedAt  time.Time `json:"updated_at,omitzero"` // when discovery last confirmed it
+	Error      string    `json:"error,omitempty"`     // why the last set is kept
+	Requests   uint64    `json:"requests"`
+	Failures   uint64    `json:"failures"`
+	P50Seconds float64   `json:"p50_seconds"`
+	P99Seconds float64   `json:"p99_seconds"`
+}
+
+// EndpointView is one endpoint of one service.
+type EndpointView struct {
+	Service   string     `json:"service"`
+	Address   string     `json:"address"`
+	ID        string     `json:"id,omitempty"`     // of the instance in its source
+	State     string     `json:"state"`            // up, down, ...
+	Reason    string     `json:"reason,omitempty"` // of the last change of state
+	Since     time.Time  `json:"since,omitzero"`
+	Weight    int        `json:"weight"`
+	SPIFFEIDs []string   `json:"spiffe_ids,omitempty"` // accepted as its identity
+	InFlight  int64      `json:"in_flight"`
+	Requests  uint64     `json:"requests"`
+	Failures  uint64     `json:"failures"`
+	Check     *CheckView `json:"check,omitempty"`
+	Idle      int        `json:"connections_idle"`
+}
+
+// CheckView is the last active health check of an endpoint.
+type CheckView struct {
+	At              time.Time `json:"at"`
+	OK              bool      `json:"ok"`
+	Detail          string    `json:"detail,omitempty"`
+	DurationSeconds float64   `json:"duration_seconds"`
+}
+
+// IdentityView is one identity of the proxy.
+type IdentityView struct {
+	Name        string       `json:"name,omitempty"`
+	Source      string       `json:"source"`
+	SPIFFEID    string       `json:"spiffe_id,omitempty"` // empty: none was obtained yet
+	TrustDomain string       `json:"trust_domain,omitempty"`
+	Serial      string       `json:"serial,omitempty"`
+	NotBefore   time.Time    `json:"not_before,omitzero"`
+	ExpiresAt   time.Time    `json:"expires_at,omitzero"`
+	Bundles     []BundleView `json:"bundles"`
+	Error       string       `json:"error,omitempty"` // of the last attempt to renew
+}
+
+// BundleView says how many authorities are trusted for a trust domain.
+type BundleView struct {
+	TrustDomain string `json:"trust_domain"`
+	Authorities int    `json:"authorities"`
+}
