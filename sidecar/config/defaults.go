@@ -1,0 +1,130 @@
+package config
+
+import "time"
+
+// Every default of the file format stands in this file. Those of timeouts follow
+// what operators of other proxies are used to: a silent peer is cut off, an
+// exchange that moves is not.
+
+// inherit marks a timeout that the file leaves to the process-wide one.
+const inherit = Duration(-1)
+
+func (c *Config) setDefaults() {
+	c.Version = 1
+	c.Log = Log{Level: "info", Format: FormatText}
+	c.AccessLog.setDefaults()
+	c.Limits.setDefaults()
+	c.Timeouts.setDefaults()
+	c.Consul.setDefaults()
+}
+
+func (l *Log) setDefaults() { *l = Log{Level: "info", Format: FormatText} }
+
+func (a *AccessLog) setDefaults() { *a = AccessLog{Path: AccessLogOff, Format: FormatText} }
+
+func (l *Limits) setDefaults() {
+	*l = Limits{Head: 64 << 10, Fields: 100, RequestLine: 8 << 10}
+}
+
+func (t *Timeouts) setDefaults() {
+	*t = Timeouts{
+		Connect:      Duration(time.Second),
+		RequestHead:  Duration(10 * time.Second),
+		Idle:         Duration(time.Minute),
+		Body:         Duration(time.Minute),
+		ResponseHead: Duration(30 * time.Second),
+		Request:      0, // long downloads and streams are legitimate
+		Tunnel:       Duration(time.Hour),
+		Drain:        Duration(30 * time.Second),
+	}
+}
+
+func (c *Consul) setDefaults() { *c = Consul{Address: "127.0.0.1:8500"} }
+
+func (l *Listener) setDefaults() {
+	*l = Listener{Direction: Inbound, Protocol: HTTP}
+	l.Timeouts.setDefaults()
+}
+
+func (t *ListenerTimeouts) setDefaults() { *t = ListenerTimeouts{inherit, inherit, inherit} }
+
+func (s *Service) setDefaults() {
+	*s = Service{Balance: RoundRobin}
+	s.Timeouts.setDefaults()
+}
+
+func (t *ServiceTimeouts) setDefaults() {
+	*t = ServiceTimeouts{inherit, inherit, inherit, inherit, inherit, inherit}
+}
+
+func (e *Endpoint) setDefaults() { *e = Endpoint{Weight: 1} }
+
+// The service's name, where the file leaves it out, is filled in by inheritAll.
+func (d *ConsulDiscovery) setDefaults() { *d = ConsulDiscovery{PassingOnly: true} }
+
+func (h *Health) setDefaults() {
+	*h = Health{
+		Interval: Duration(2 * time.Second), Timeout: Duration(time.Second),
+		Rise: 2, Fall: 3, Jitter: 0.1,
+	}
+}
+
+func (h *HTTPCheck) setDefaults() {
+	*h = HTTPCheck{Method: "GET", Path: "/", ExpectStatus: StatusRanges{{200, 399}}}
+}
+
+func (d *DevIdentity) setDefaults() {
+	*d = DevIdentity{TrustDomain: "dev.larboard", TTL: Duration(time.Hour)}
+}
+
+func (w *Workload) setDefaults() { *w = Workload{Protocol: HTTP} }
+
+// Balance stays empty here: with a service of the same name it must not be given.
+func (u *Upstream) setDefaults() { *u = Upstream{Protocol: HTTP} }
+
+// inheritAll fills in the defaults that come from other fields.
+func (c *Config) inheritAll() {
+	for i := range c.Listeners {
+		c.Listeners[i].Timeouts.inheritFrom(c.Timeouts)
+	}
+	for i := range c.Services {
+		s := &c.Services[i]
+		s.Timeouts.inheritFrom(c.Timeouts)
+		s.Discovery.inheritService(s.Name)
+	}
+	for i := range c.Upstreams {
+		u := &c.Upstreams[i]
+		u.Discovery.inheritService(u.Service)
+		if u.Discovery != nil && u.Discovery.Consul != nil && !c.source.has(upstreamPath(i)+".discovery.consul.connect") {
+			u.Discovery.Consul.Connect = true
+		}
+	}
+}
+
+// inheritService names the service to discover after the one it is for.
+func (d *Discovery) inheritService(name string) {
+	if d != nil && d.Consul != nil && d.Consul.Service == "" {
+		d.Consul.Service = name
+	}
+}
+
+func (t *ListenerTimeouts) inheritFrom(all Timeouts) {
+	t.RequestHead.or(all.RequestHead)
+	t.Idle.or(all.Idle)
+	t.Body.or(all.Body)
+}
+
+func (t *ServiceTimeouts) inheritFrom(all Timeouts) {
+	t.Connect.or(all.Connect)
+	t.ResponseHead.or(all.ResponseHead)
+	t.Request.or(all.Request)
+	t.Body.or(all.Body)
+	t.Idle.or(all.Idle)
+	t.Tunnel.or(all.Tunnel)
+}
+
+func (d *Duration) or(other Duration) {
+	if *d == inherit {
+		*d = other
+	}
+}

@@ -1,0 +1,38 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+)
+
+// Load reads the configuration file name, whose content is data. The name is only
+// said in problems and taken as the place that relative file names start from.
+//
+// Where there are problems the configuration must not be used, except to look for
+// more of them; it is nil where the text is no YAML at all. Problems are in the
+// order of the file.
+func Load(name string, data []byte) (*Config, Problems) {
+	root, problem := parse(name, data)
+	if problem != nil {
+		return nil, Problems{*problem}
+	}
+	d := newDecoder(name)
+	c := &Config{}
+	if root == nil {
+		c.setDefaults()
+	} else {
+		d.value(root, reflect.ValueOf(c).Elem(), "")
+	}
+	c.source = d.source
+	c.inheritAll()
+	v := &validator{config: c, decoder: d}
+	if d.budget >= 0 {
+		v.validate()
+	}
+	d.problems.sort()
+	return c, d.problems
+}
+
+func listenerPath(i int) string { return fmt.Sprintf("listeners[%d]", i) }
+func servicePath(i int) string  { return fmt.Sprintf("services[%d]", i) }
+func upstreamPath(i int) string { return fmt.Sprintf("upstreams[%d]", i) }

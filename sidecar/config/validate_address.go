@@ -1,0 +1,139 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// address checks IP:port. To listen on port 0 lets the system choose; nobody can
+// be called there.
+func (v *validator) address(path, text string, listen bool) {
+	addr, err := netip.ParseAddrPort(text)
+	switch {
+	case err != nil:
+		message, meant := addressFault(text, listen)
+		v.propose(path, message, meant)
+	case addr.Port() == 0 && !listen:
+		v.report(path, fmt.Sprintf("%q: nobody can be called on port 0", text))
+	case addr.Addr().IsUnspecified() && !listen:
+		v.propose(path, fmt.Sprintf("%q is an address to listen on, not to call", text), loopback(addr))
+	}
+}
+
+func loopback(addr netip.AddrPort) string {
+	host := "127.0.0.1"
+	if addr.Addr().Is6() {
+		host = "::1"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(addr.Port())))
+}
+
+// addressFault says what is wrong with text and what was probably meant.
+func addressFault(text string, listen bool) (message, meant string) {
+	if strings.HasPrefix(text, "unix:") || strings.HasPrefix(text, "/") {
+		return fmt.Sprintf("%q: Unix sockets are not in this version here; write IP:port", text), ""
+	}
+	if ip, err := netip.ParseAddr(text); err == nil {
+		return fmt.Sprintf("%q has no port; write %s", text, net.JoinHostPort(ip.String(), "PORT")), ""
+	}
+	if _, err := strconv.ParseUint(text, 10, 16); err == nil {
+		return fmt.Sprintf("%q is a port without an address; write IP:port", text), "127.0.0.1:" + text
+	}
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return fmt.Sprintf("%q is not IP:port", text), ""
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Sprintf("%q: %q is not a port, which is a number up to 65535", text, port), ""
+	}
+	switch {
+	case host == "localhost":
+		meant = net.JoinHostPort("127.0.0.1", port)
+	case host == "" && listen:
+		return fmt.Sprintf("%q has no address; write which one", text), net.JoinHostPort("0.0.0.0", port)
+	case host == "":
+		return fmt.Sprintf("%q has no address", text), net.JoinHostPort("127.0.0.1", port)
+	}
+	return fmt.Sprintf("%q: %q is a name, and names are not looked up here; write IP:port", text, host), meant
+}
+
+// maxSocketPath is what a Unix socket's address holds (unix(7)).
+const maxSocketPath = 107
+
+// socketPath checks the path of a Unix socket that is served.
+func (v *validator) socketPath(path, socket string) {
+	switch {
+	case socket == "":
+	case strings.HasPrefix(socket, "unix://"):
+		v.propose(path, fmt.Sprintf("%q is a URL; write a path", socket), strings.TrimPrefix(socket, "unix://"))
+	case strings.Contains(socket, "://"):
+		v.report(path, fmt.Sprintf("%q is not the path of a Unix socket", socket))
+	case len(socket) > maxSocketPath:
+		v.report(path, fmt.Sprintf("%q is longer than the %d bytes of a Unix socket's path", socket, maxSocketPath))
+	}
+}
+
+// consul checks how the agent is reached.
+func (v *validator) consul(c *Consul) {
+	v.exclusive("consul", "token", "token_file")
+	v.consulAddress(c.Address)
+	if c.TLS == nil {
+		return
+	}
+	if !strings.HasPrefix(c.Address, "https://") {
+		v.report("consul.tls", "needs an https:// address")
+	}
+	if c.TLS.Cert != "" {
+		v.required("consul.tls.key", c.TLS.Key)
+	}
+	if c.TLS.Key != "" {
+		v.required("consul.tls.cert", c.TLS.Cert)
+	}
+}
+
+func (v *validator) consulAddress(text string) {
+	const path = "consul.address"
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		scheme, rest = "", text
+	}
+	switch scheme {
+	case "unix":
+		if !filepath.IsAbs(rest) {
+			v.report(path, fmt.Sprintf("%q is not unix:///PATH", text))
+		}
+	case "", "http", "https":
+		if strings.HasPrefix(text, "/") {
+			v.propose(path, fmt.Sprintf("%q is not a URL", text), "unix://"+text)
+			return
+		}
+		v.hostAndPort(path, strings.TrimSuffix(rest, "/"))
+	default:
+		v.propose(path, fmt.Sprintf("%q is none of http://, https://, unix:// and HOST:PORT", text), suggestScheme(scheme, rest))
+	}
+}
+
+func suggestScheme(scheme, rest string) string {
+	if meant := suggest(scheme, []string{"http", "https", "unix"}); meant != "" {
+		return meant + "://" + rest
+	}
+	return ""
+}
+
+// hostAndPort checks an address whose host may be a name.
+func (v *validator) hostAndPort(path, text string) {
+	host, port, err := net.SplitHostPort(text)
+	n, bad := strconv.Atoi(port)
+	switch {
+	case err != nil:
+		v.report(path, fmt.Sprintf("%q is not HOST:PORT", text))
+	case bad != nil || n < 1 || n > 65535:
+		v.report(path, fmt.Sprintf("%q: %q is not a port, which is a number up to 65535", text, port))
+	case !validHost(host):
+		v.report(path, fmt.Sprintf("%q: %q is not the name or address of a host", text, host))
+	}
+}

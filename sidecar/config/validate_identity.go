@@ -1,0 +1,157 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+// identity checks the source of our own identity.
+func (v *validator) identity() {
+	id := v.config.Identity
+	if id == nil {
+		return
+	}
+	v.exclusive("identity", "spiffe", "files")
+	v.exclusive("identity", "spiffe", "dev")
+	v.exclusive("identity", "files", "dev")
+	switch {
+	case id.SPIFFE != nil:
+		v.workloadSocket("identity.spiffe.socket", id.SPIFFE.Socket)
+	case id.Files != nil:
+		v.files(id.Files)
+	case id.Dev != nil:
+		v.dev(id.Dev)
+	case !v.broken("identity.spiffe") && !v.broken("identity.files") && !v.broken("identity.dev"):
+		v.report("identity", "needs a source: spiffe, files or dev")
+	}
+}
+
+// needsIdentity reports the field at path where the file says nothing of our own
+// identity.
+func (v *validator) needsIdentity(path string) {
+	if v.config.Identity == nil && !v.broken("identity") {
+		v.report(path, "needs an identity of our own; add identity with spiffe, files or dev")
+	}
+}
+
+// workloadSocket checks an address of the Workload API (SPIFFE Workload Endpoint
+// section 4).
+func (v *validator) workloadSocket(path, socket string) {
+	switch {
+	case socket == "":
+	case strings.HasPrefix(socket, "/"):
+		v.propose(path, fmt.Sprintf("%q is not a URL", socket), "unix://"+socket)
+	case strings.HasPrefix(socket, "tcp://"):
+		v.address(path, strings.TrimPrefix(socket, "tcp://"), false)
+	case !strings.HasPrefix(socket, "unix:///"):
+		v.report(path, fmt.Sprintf("%q is neither unix:///PATH nor tcp://IP:PORT", socket))
+	}
+}
+
+func (v *validator) files(f *FilesIdentity) {
+	v.required("identity.files.cert", f.Cert)
+	v.required("identity.files.key", f.Key)
+	v.required("identity.files.bundle", f.Bundle)
+	for domain := range f.Bundles {
+		v.trustDomain("identity.files.bundles."+domain, domain)
+	}
+}
+
+func (v *validator) dev(d *DevIdentity) {
+	v.trustDomain("identity.dev.trust_domain", d.TrustDomain)
+	v.spiffeID("identity.dev.id", d.ID)
+	id, err := spiffeid.FromString(d.ID)
+	if err == nil && d.TrustDomain != "" && id.TrustDomain().Name() != d.TrustDomain {
+		v.report("identity.dev.id", fmt.Sprintf("%q is not of the trust domain %q", d.ID, d.TrustDomain))
+	}
+	if d.ID == "" && v.config.Workload == nil {
+		v.report("identity.dev.id", "is missing; without a workload nothing else says who we are")
+	}
+	v.socketPath("identity.dev.socket", d.Socket)
+	if d.TTL < Duration(1e9) {
+		v.report("identity.dev.ttl", fmt.Sprintf("%s is less than a second", d.TTL))
+	}
+}
+
+// allow checks an allow list.
+func (v *validator) allow(path string, list []IDPattern) {
+	if list != nil && len(list) == 0 {
+		v.report(path, "the list is empty, which would let nobody in; leave it out to let in our own trust domain")
+	}
+	v.patterns(path, list)
+}
+
+func (v *validator) patterns(path string, list []IDPattern) {
+	for i, p := range list {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		text := string(p)
+		if slices.Contains(list[:i], p) {
+			v.report(at, fmt.Sprintf("%q is given twice", text))
+		}
+		below, all := strings.CutSuffix(text, "/*")
+		if strings.Contains(below, "*") {
+			v.report(at, fmt.Sprintf("%q: a * stands only at the end, as the whole last segment", text))
+			continue
+		}
+		if !all || strings.Count(below, "/") > 2 {
+			v.spiffeID(at, below)
+			continue
+		}
+		v.trustDomainID(at, text, below)
+	}
+}
+
+// trustDomainID checks what stands before the /* of a pattern for a whole trust
+// domain.
+func (v *validator) trustDomainID(path, text, below string) {
+	if _, err := spiffeid.FromString(below); err != nil {
+		v.propose(path, spiffeMessage(text, err), withScheme(text))
+	}
+}
+
+// spiffeID checks a SPIFFE ID that names a workload; empty is not given.
+func (v *validator) spiffeID(path, text string) {
+	if text == "" {
+		return
+	}
+	id, err := spiffeid.FromString(text)
+	switch {
+	case err != nil:
+		v.propose(path, spiffeMessage(text, err), withScheme(text))
+	case id.Path() == "":
+		v.report(path, fmt.Sprintf("%q names a trust domain and no workload; add a path, or /* for all of them", text))
+	}
+}
+
+func spiffeMessage(text string, err error) string {
+	return fmt.Sprintf("%q is not a SPIFFE ID: %v", text, err)
+}
+
+// withScheme returns text with the scheme it lacks, or nothing.
+func withScheme(text string) string {
+	_, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		rest = text
+	}
+	if strings.HasPrefix(text, "spiffe://") || rest == "" || rest[0] == '/' {
+		return ""
+	}
+	if _, err := spiffeid.FromString("spiffe://" + strings.TrimSuffix(rest, "/*")); err != nil {
+		return ""
+	}
+	return "spiffe://" + rest
+}
+
+func (v *validator) trustDomain(path, text string) {
+	domain, err := spiffeid.TrustDomainFromString(text)
+	switch {
+	case text == "":
+	case err != nil:
+		v.report(path, fmt.Sprintf("%q is not a trust domain: %v", text, err))
+	case domain.Name() != text:
+		v.propose(path, fmt.Sprintf("%q is not the bare name of a trust domain", text), domain.Name())
+	}
+}

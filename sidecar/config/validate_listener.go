@@ -1,0 +1,189 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+func (v *validator) listener(path string, l *Listener) {
+	v.name(join(path, "name"), l.Name)
+	v.addresses(path, l.Address)
+	v.protocol(join(path, "protocol"), l.Protocol)
+	v.oneOf(join(path, "direction"), string(l.Direction), string(Inbound), string(Outbound))
+	v.listenerTLS(path, l)
+	v.targets(path, l)
+	v.positive(join(path, "timeouts.request_head"), l.Timeouts.RequestHead)
+	v.positive(join(path, "timeouts.idle"), l.Timeouts.Idle)
+}
+
+func (v *validator) addresses(path string, list Addresses) {
+	path = join(path, "address")
+	if len(list) == 0 {
+		if !v.given(path) {
+			v.report(path, "is missing")
+		} else {
+			v.report(path, "the list is empty")
+		}
+	}
+	for i, one := range list {
+		v.address(v.elementPath(path, i), one, true)
+	}
+}
+
+// elementPath is the path of a list's element, or of the list itself where the
+// file has a lone value in its place.
+func (v *validator) elementPath(path string, i int) string {
+	if at := fmt.Sprintf("%s[%d]", path, i); v.given(at) {
+		return at
+	}
+	return path
+}
+
+// laterProtocols are known and not built.
+var laterProtocols = []string{"auto"}
+
+func (v *validator) protocol(path string, p Protocol) {
+	v.choice(path, string(p), laterProtocols, string(HTTP), string(TCP))
+}
+
+// choice is oneOf with words that a later version will understand.
+func (v *validator) choice(path, value string, later []string, allowed ...string) {
+	for _, word := range later {
+		if value == word {
+			v.report(path, fmt.Sprintf("%q is not in this version; there are %s", value, strings.Join(allowed, ", ")))
+			return
+		}
+	}
+	v.oneOf(path, value, allowed...)
+}
+
+func (v *validator) listenerTLS(path string, l *Listener) {
+	allow := join(path, "allow")
+	if l.TLS == nil {
+		if l.Allow != nil {
+			v.report(allow, "needs tls.spiffe: without it no caller has an identity")
+		}
+		return
+	}
+	tls := join(path, "tls")
+	v.exclusive(tls, "certificates", "spiffe")
+	if len(l.TLS.Certificates) == 0 && l.TLS.SPIFFE == nil {
+		v.report(tls, "needs certificates or spiffe")
+	}
+	for i, c := range l.TLS.Certificates {
+		at := fmt.Sprintf("%s.certificates[%d]", tls, i)
+		v.required(join(at, "cert"), c.Cert)
+		v.required(join(at, "key"), c.Key)
+	}
+	if l.TLS.SPIFFE != nil {
+		v.needsIdentity(join(tls, "spiffe"))
+	} else if l.Allow != nil {
+		v.report(allow, "needs tls.spiffe: without it no caller has an identity")
+	}
+	v.allow(allow, l.Allow)
+}
+
+// targets checks where a listener's traffic goes.
+func (v *validator) targets(path string, l *Listener) {
+	if l.Protocol == TCP {
+		v.tcpOnly(path, l)
+		return
+	}
+	v.exclusive(path, "service", "routes")
+	switch {
+	case l.Service != "":
+		v.knownService(join(path, "service"), l.Service)
+	case len(l.Routes) == 0 && !v.broken(join(path, "service")):
+		v.report(join(path, "routes"), "is missing; give routes, or service for all requests")
+	}
+	for i, r := range l.Routes {
+		at := fmt.Sprintf("%s.routes[%d]", path, i)
+		v.match(join(at, "match"), r.Match)
+		if v.required(join(at, "service"), r.Service) {
+			v.knownService(join(at, "service"), r.Service)
+		}
+	}
+}
+
+func (v *validator) tcpOnly(path string, l *Listener) {
+	if v.given(join(path, "routes")) {
+		v.report(join(path, "routes"), "is for protocol http; protocol tcp takes service")
+		return
+	}
+	if l.AllowConnect {
+		v.report(join(path, "allow_connect"), "is for protocol http")
+	}
+	if v.required(join(path, "service"), l.Service) {
+		v.knownService(join(path, "service"), l.Service)
+	}
+}
+
+func (v *validator) match(path string, m Match) {
+	if m.Host != "" {
+		v.host(join(path, "host"), m.Host)
+	}
+	v.exclusive(path, "path", "path_prefix")
+	v.urlPath(join(path, "path"), m.Path)
+	v.urlPath(join(path, "path_prefix"), m.PathPrefix)
+}
+
+// urlPath checks a path that requests are compared with; they carry no query.
+func (v *validator) urlPath(path, value string) {
+	switch {
+	case value == "":
+	case value[0] != '/':
+		v.propose(path, fmt.Sprintf("%q does not begin with /", value), "/"+value)
+	case strings.ContainsAny(value, "?#"):
+		v.report(path, fmt.Sprintf("%q holds a query or a fragment; only the path is compared", value))
+	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		v.report(path, fmt.Sprintf("%q holds a character that no request target holds; write it as %%XX", value))
+	}
+}
+
+// knownService reports a name that no service has. While a service's own name is
+// in doubt that would be guesswork.
+func (v *validator) knownService(path, name string) {
+	for i, s := range v.config.Services {
+		if s.Name == "" || v.broken(join(servicePath(i), "name")) {
+			return
+		}
+	}
+	for _, known := range v.services {
+		if known == name {
+			return
+		}
+	}
+	message := fmt.Sprintf("no service is named %q", name)
+	meant := suggest(name, v.services)
+	if meant == "" && len(v.services) > 0 && len(v.services) <= 8 {
+		message += "; there are " + strings.Join(v.services, ", ")
+	}
+	v.propose(path, message, meant)
+}
+
+// serviceNames are those of the services of the file and of the expansion.
+func (c *Config) serviceNames() []string {
+	var names []string
+	for _, s := range c.Services {
+		names = append(names, s.Name)
+	}
+	for _, u := range c.Upstreams {
+		if c.service(u.Service) == nil {
+			names = append(names, u.Service)
+		}
+	}
+	if c.Workload != nil {
+		names = append(names, LocalService)
+	}
+	return names
+}
+
+// service returns the service of the file with that name, or nil.
+func (c *Config) service(name string) *Service {
+	for i := range c.Services {
+		if c.Services[i].Name == name {
+			return &c.Services[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+)
+
+func (v *validator) service(path string, s *Service) {
+	v.name(join(path, "name"), s.Name)
+	v.exclusive(path, "endpoints", "discovery")
+	if s.Discovery == nil && !v.given(join(path, "endpoints")) && !v.broken(join(path, "discovery")) {
+		v.report(join(path, "endpoints"), "is missing; give endpoints or discovery")
+	}
+	v.endpoints(join(path, "endpoints"), s.Endpoints)
+	v.discovery(join(path, "discovery"), s.Discovery)
+	v.balance(join(path, "balance"), s.Balance)
+	v.health(join(path, "health"), s.Health)
+	if s.TLS != nil {
+		v.serviceTLS(join(path, "tls"), s)
+	}
+	v.positive(join(path, "timeouts.connect"), s.Timeouts.Connect)
+	v.positive(join(path, "timeouts.idle"), s.Timeouts.Idle)
+}
+
+func (v *validator) endpoints(path string, list []Endpoint) {
+	seen := map[string]int{}
+	for i, e := range list {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		where := at
+		if v.given(join(at, "address")) || e.Address == "" {
+			where = join(at, "address")
+		}
+		if !v.required(where, e.Address) {
+			continue
+		}
+		v.address(where, e.Address, false)
+		v.between(join(at, "weight"), e.Weight, 0, 65535)
+		v.spiffeID(join(at, "spiffe_id"), e.SPIFFEID)
+		id := e.ID
+		if id == "" {
+			id = e.Address
+		}
+		if first, twice := seen[id]; twice {
+			v.report(where, fmt.Sprintf("%q is already endpoint [%d]", id, first))
+			continue
+		}
+		seen[id] = i
+	}
+}
+
+func (v *validator) discovery(path string, d *Discovery) {
+	if d == nil {
+		return
+	}
+	if d.Consul == nil {
+		if !v.broken(join(path, "consul")) {
+			v.report(path, "needs a source: consul")
+		}
+		return
+	}
+	for i, tag := range d.Consul.Tags {
+		if tag == "" {
+			v.report(fmt.Sprintf("%s.consul.tags[%d]", path, i), "is empty")
+		}
+	}
+}
+
+// laterBalances are known and not built.
+var laterBalances = []string{"static_rr", "least_request", "first", "ewma", "hash"}
+
+func (v *validator) balance(path string, b Balance) {
+	v.choice(path, string(b), laterBalances, string(RoundRobin), string(Random), string(P2C))
+}
+
+func (v *validator) health(path string, h *Health) {
+	if h == nil {
+		return
+	}
+	v.exclusive(path, "tcp", "http")
+	if h.TCP == nil && h.HTTP == nil && !v.broken(join(path, "tcp")) && !v.broken(join(path, "http")) {
+		v.report(path, "needs tcp or http")
+	}
+	v.positive(join(path, "interval"), h.Interval)
+	v.positive(join(path, "timeout"), h.Timeout)
+	v.between(join(path, "rise"), h.Rise, 1, 1000)
+	v.between(join(path, "fall"), h.Fall, 1, 1000)
+	if math.IsNaN(h.Jitter) || h.Jitter < 0 || h.Jitter > 1 {
+		v.report(join(path, "jitter"), fmt.Sprintf("%v is not between 0 and 1", h.Jitter))
+	}
+	if h.HTTP != nil {
+		v.httpCheck(join(path, "http"), h.HTTP)
+	}
+}
+
+func (v *validator) httpCheck(path string, h *HTTPCheck) {
+	methods := []string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPost, http.MethodPut}
+	v.oneOf(join(path, "method"), h.Method, methods...)
+	target, _, _ := strings.Cut(h.Path, "?")
+	v.urlPath(join(path, "path"), target)
+	if h.Host != "" {
+		v.hostPort(join(path, "host"), h.Host)
+	}
+	if len(h.ExpectStatus) == 0 {
+		v.report(join(path, "expect_status"), "the list is empty")
+	}
+}
+
+func (v *validator) serviceTLS(path string, s *Service) {
+	if s.TLS.SPIFFE == nil {
+		if !v.broken(join(path, "spiffe")) {
+			v.report(path, "needs spiffe")
+		}
+		return
+	}
+	path = join(path, "spiffe")
+	v.needsIdentity(path)
+	v.patterns(join(path, "ids"), s.TLS.SPIFFE.IDs)
+	for i, domain := range s.TLS.SPIFFE.TrustDomains {
+		v.trustDomain(fmt.Sprintf("%s.trust_domains[%d]", path, i), domain)
+	}
+	if len(s.TLS.SPIFFE.IDs) == 0 && len(s.TLS.SPIFFE.TrustDomains) == 0 {
+		v.endpointsKnown(path, s.Endpoints)
+	}
+}
+
+// endpointsKnown asks for an expected identity of each endpoint that no
+// discovery tells about.
+func (v *validator) endpointsKnown(path string, list []Endpoint) {
+	for i, e := range list {
+		if e.SPIFFEID == "" {
+			v.report(path, fmt.Sprintf("whom to expect at endpoint [%d] (%s) is not said; give ids or its spiffe_id", i, e.Address))
+			return
+		}
+	}
+}
