@@ -124,6 +124,6 @@ func (c *Conn) IdleExpired() bool { return c.flags&(flagExpired|flagReadable) ==
 func (c *Conn) queue() {
 	if c.flags&flagQueued == 0 {
 		c.flags |= flagQueued
-		c.loop.idle = append(c.loop.idle, c)
+		c.loop.idle.push(c)
 	}
 }

@@ -13,11 +13,11 @@ func (c *Conn) WriteBuffers(head, body []byte) (int, error) {
 			return 0, err
 		}
 	}
-	if err := c.mayWrite(); err != nil {
-		return 0, err
-	}
 	total := 0
 	for len(head)+len(body) > 0 {
+		if err := c.mayWrite(); err != nil {
+			return total, err
+		}
 		n, err := c.tryWrite(head, body)
 		total += n
 		if err == ErrWouldBlock {

@@ -128,6 +128,7 @@ func (e *Engine) runLoop(l *Loop) {
 			e.running.Done()
 			return
 		}
+		l.counts.goexits++
 		go e.runLoop(l)
 	}()
 	l.run()

@@ -30,9 +30,9 @@ type acceptor struct {
 	listener *Listener
 	loop     *Loop
 	fd       int
-	ready    bool // connections may wait
-	paused   bool // descriptors had run out
-	told     bool // the log knows of this shortage
+	ready    bool  // connections may wait
+	paused   bool  // descriptors had run out
+	told     int64 // when the log was told of a shortage, nanoseconds
 	timer    *Timer
 }
 
@@ -42,6 +42,8 @@ const (
 	// acceptPause is how long accepting stops when descriptors have run out; half of it to
 	// one and a half, so that loops and processes do not retry in step.
 	acceptPause = 50 * time.Millisecond
+	// tellPeriod keeps a lasting shortage from filling the log.
+	tellPeriod = 10 * time.Second
 	// A connection goes to another loop if that one has this many fewer connections.
 	skewAbsolute, skewFraction = 16, 4
 )
@@ -52,6 +54,9 @@ const (
 func (e *Engine) Listen(network, address string, accept func(*Loop, *Conn)) (*Listener, error) {
 	addr, err := resolveListen(network, address)
 	if err != nil {
+		return nil, fmt.Errorf("engine: listen %s: %w", address, err)
+	}
+	if err := e.probe(addr); err != nil {
 		return nil, fmt.Errorf("engine: listen %s: %w", address, err)
 	}
 	ln := &Listener{engine: e, accept: accept}
@@ -71,6 +76,20 @@ func (e *Engine) Listen(network, address string, accept func(*Loop, *Conn)) (*Li
 		l.Post(func() { l.startAccepting(ln, fds[i]) })
 	}
 	return ln, nil
+}
+
+// Prober is what a Poller may also offer: to say whether an address is free. SO_REUSEPORT
+// would let a second process share it silently.
+type Prober interface {
+	// Probe returns EADDRINUSE if anybody listens on addr. Any goroutine.
+	Probe(addr netip.AddrPort) error
+}
+
+func (e *Engine) probe(addr netip.AddrPort) error {
+	if p, ok := e.loops[0].poller.(Prober); ok && addr.Port() != 0 {
+		return p.Probe(addr)
+	}
+	return nil
 }
 
 func resolveListen(network, address string) (netip.AddrPort, error) {
@@ -173,7 +192,6 @@ func (a *acceptor) run() {
 		case nil:
 			l.counts.accepted++
 			l.counts.steps++
-			a.told = false
 			a.place(fd, peer)
 		case syscall.EAGAIN:
 			a.ready = false
@@ -190,8 +208,8 @@ func (a *acceptor) run() {
 func (a *acceptor) backOff(err error) {
 	l := a.loop
 	l.counts.backoffs++
-	if !a.told {
-		a.told = true
+	if now := l.Nanos(); a.told == 0 || now-a.told > int64(tellPeriod) {
+		a.told = now
 		l.engine.options.Log.Warn("accepting paused", "address", a.listener.addr, "loop", l.index, "error", err)
 	}
 	a.paused = true
@@ -208,7 +226,9 @@ func (a *acceptor) place(fd int, peer netip.AddrPort) {
 		return
 	}
 	to.connGauge.Add(1) // until the other loop has counted it
-	to.Post(func() { to.welcome(a.listener, fd, peer) })
+	if !to.post(func() { to.welcome(a.listener, fd, peer) }) {
+		l.poller.CloseSocket(fd, false) // that loop has ended
+	}
 }
 
 func (e *Engine) leastLoaded(self *Loop) *Loop {

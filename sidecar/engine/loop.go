@@ -22,13 +22,13 @@ type Loop struct {
 	runnable  ring[*Task]
 	active    []*Task // started and not finished
 	workers   workers
-	table     []*Conn // by descriptor
-	serial    uint32  // generation of the next connection
-	idle      []*Conn // whose OnReadable function is due
-	idleSpare []*Conn
+	table     []*Conn     // by descriptor
+	serial    uint32      // generation of the next connection
+	idle      ring[*Conn] // whose OnReadable function is due
 	accepting []*acceptor
 	buffers   buffers
 	queues    []*outQueue
+	belowTLS  bool // inside tls.Conn.Write, where nothing may park
 	pacer     pacer
 	draining  draining
 	abandoned []string
@@ -65,7 +65,7 @@ func newLoop(e *Engine, index int, p Poller) *Loop {
 	l.wheel.start(l.time.nanos)
 	l.pacer.perTurn = e.options.HandshakesPerTurn
 	l.pacer.left = l.pacer.perTurn
-	l.upkeep.loop = l
+	l.upkeep.loop, l.upkeep.f = l, l.runUpkeep
 	l.draining.timer = l.NewTimer()
 	l.pulse.polling.Store(true)
 	return l
@@ -82,10 +82,12 @@ func (l *Loop) Current() *Task { return l.current }
 func (l *Loop) Step(max time.Duration) bool {
 	before := l.counts.steps
 	l.turn(max)
+	l.publish()
 	return l.counts.steps != before
 }
 
 func (l *Loop) run() {
+	l.pulse.polling.Store(false)
 	for !l.draining.done {
 		l.turn(-1)
 	}
@@ -142,21 +144,17 @@ func (l *Loop) poll(timeout time.Duration) int {
 	return n
 }
 
-func (l *Loop) timeout(max time.Duration) time.Duration {
-	if l.runnable.len() > 0 || len(l.idle) > 0 || l.posts.waiting() || l.pacer.waiting() || l.acceptPending() {
+func (l *Loop) timeout(limit time.Duration) time.Duration {
+	if l.runnable.len() > 0 || l.idle.len() > 0 || l.posts.waiting() || l.pacer.waiting() || l.acceptPending() {
 		return 0
 	}
 	at := l.wheel.next()
 	if at < 0 {
-		return max
+		return limit
 	}
-	l.time.refresh()
-	d := time.Duration(at - l.time.nanos)
-	if d < 0 {
-		d = 0
-	}
-	if max >= 0 {
-		d = min(d, max)
+	d := time.Duration(max(at-l.time.nanos, 0))
+	if limit >= 0 {
+		d = min(d, limit)
 	}
 	return d
 }
@@ -186,18 +184,12 @@ func (l *Loop) runTasks() {
 
 // runIdle calls the functions of idle connections that became readable or expired.
 func (l *Loop) runIdle() {
-	if len(l.idle) == 0 {
-		return
-	}
-	due := l.idle
-	l.idle = l.idleSpare[:0]
-	for i, c := range due {
-		due[i] = nil
+	for n := l.idle.len(); n > 0; n-- {
+		c := l.idle.pop()
 		c.flags &^= flagQueued
 		if f := c.onReadable; f != nil && c.flags&flagClosed == 0 {
 			c.onReadable = nil
 			l.guard(inReadable, f)
 		}
 	}
-	l.idleSpare = due[:0]
 }

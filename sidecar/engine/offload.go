@@ -39,12 +39,14 @@ func (s *Sem) enter(run func()) error {
 	return nil
 }
 
-// work runs one function after another until none waits.
+// work runs one function and then starts the next, also if run ends in a Goexit.
 func (s *Sem) work(run func()) {
-	for run != nil {
-		run()
-		run = s.leave()
-	}
+	defer func() {
+		if next := s.leave(); next != nil {
+			go s.work(next)
+		}
+	}()
+	run()
 }
 
 func (s *Sem) leave() func() {
@@ -89,13 +91,13 @@ func Offload[T any](t *Task, sem *Sem, f func(context.Context) (T, error)) (T, e
 	result := &outcome{} // written on the loop, by the post
 	ref, l := t.Ref(), t.loop
 	run := func() {
+		o := outcome{done: true, err: &PanicError{}} // stays so if f calls Goexit
 		defer l.engine.offloads.Done()
-		var o outcome
+		defer func() { l.Post(func() { *result = o; ref.Wake() }) }()
 		if o.err = ctx.Err(); o.err == nil {
+			o.err = &PanicError{}
 			o.value, o.err = protect(ctx, f)
 		}
-		o.done = true
-		l.Post(func() { *result = o; ref.Wake() })
 	}
 	l.engine.offloads.Add(1)
 	if err := sem.enter(run); err != nil {
@@ -112,8 +114,7 @@ func Offload[T any](t *Task, sem *Sem, f func(context.Context) (T, error)) (T, e
 	return result.value, result.err
 }
 
-// protect calls f and turns a panic into an error. A Goexit is one too: f gets a goroutine of
-// its own for it to end.
+// protect calls f and turns a panic into an error.
 func protect[T any](ctx context.Context, f func(context.Context) (T, error)) (value T, err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -68,7 +68,6 @@ const upkeepPeriod = time.Second
 
 func (l *Loop) armUpkeep() {
 	if l.upkeep.deadline == 0 && !l.draining.done {
-		l.upkeep.f = l.runUpkeep
 		l.upkeep.armAt(l.time.nanos + int64(upkeepPeriod))
 	}
 }

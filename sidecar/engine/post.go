@@ -15,23 +15,28 @@ type posts struct {
 
 	pending  atomic.Int64
 	sleeping atomic.Bool
-	spare    []func() // owned by the loop
+	batch    []func() // taken from queue; owned by the loop, like next
+	next     int
 }
 
 // Post runs f on the loop, after those posted before it. f must not park. Any goroutine; it
 // blocks for no longer than an append. A loop that has ended drops f.
-func (l *Loop) Post(f func()) {
+func (l *Loop) Post(f func()) { l.post(f) }
+
+// post is Post that reports whether the loop will run f.
+func (l *Loop) post(f func()) bool {
 	p := &l.posts
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return
+		return false
 	}
 	p.queue = append(p.queue, f)
 	p.pending.Add(1)
 	if p.sleeping.CompareAndSwap(true, false) {
 		l.poller.Wake() // under mu: the poller is closed only after closed is set
 	}
+	return true
 }
 
 // close frees the poller: nothing wakes it any more.
@@ -53,24 +58,28 @@ func (p *posts) sleep() bool {
 
 func (p *posts) awake() { p.sleeping.Store(false) }
 
+// runPosts runs what was posted before it was called. The place in the batch is kept in p: a
+// callback that ends the goroutine (runtime.Goexit) does not take the others with it.
 func (l *Loop) runPosts() {
 	p := &l.posts
 	if !p.waiting() {
 		return
 	}
-	p.mu.Lock()
-	batch := p.queue
-	p.queue = p.spare[:0]
-	p.mu.Unlock()
-	p.pending.Add(-int64(len(batch)))
-	l.counts.steps += uint64(len(batch))
-	for i, f := range batch {
-		batch[i] = nil
+	if len(p.batch) == 0 {
+		p.mu.Lock()
+		p.batch, p.queue = p.queue, p.batch
+		p.mu.Unlock()
+	}
+	for p.next < len(p.batch) {
+		f := p.batch[p.next]
+		p.batch[p.next] = nil
+		p.next++
+		p.pending.Add(-1)
 		l.guard(inPost, f)
 	}
-	p.spare = batch[:0]
-	if cap(p.spare) > maxSparePosts {
-		p.spare = nil
+	p.batch, p.next = p.batch[:0], 0
+	if cap(p.batch) > maxSparePosts {
+		p.batch = nil
 	}
 }
 

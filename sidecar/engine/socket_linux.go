@@ -26,6 +26,19 @@ func (sockets) Listen(addr netip.AddrPort) (int, netip.AddrPort, error) {
 	return fd, bound, nil
 }
 
+// Probe binds addr without SO_REUSEPORT, which fails if anybody listens there.
+func (sockets) Probe(addr netip.AddrPort) error {
+	fd, err := openSocket(addr.Addr())
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer syscall.Close(fd)
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	return os.NewSyscallError("bind", syscall.Bind(fd, toSockaddr(addr)))
+}
+
 func bindListener(fd int, addr netip.AddrPort) (netip.AddrPort, error) {
 	options := []struct{ level, name, value int }{
 		{syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1},

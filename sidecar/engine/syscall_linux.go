@@ -12,12 +12,13 @@ import (
 // know of them. Measured by BenchmarkEchoRoundTrip.
 
 func epollWait(fd int, events []syscall.EpollEvent, ms int) (int, syscall.Errno) {
-	p := uintptr(unsafe.Pointer(unsafe.SliceData(events)))
 	if ms == 0 {
-		n, _, e := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(fd), p, uintptr(len(events)), 0, 0, 0)
+		n, _, e := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 		return int(n), e
 	}
-	n, _, e := syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(fd), p, uintptr(len(events)), uintptr(ms), 0, 0)
+	n, _, e := syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
 	return int(n), e
 }
 

@@ -8,6 +8,7 @@ import (
 // *Task is valid until its function returns: what may outlive it keeps a TaskRef.
 type Task struct {
 	worker
+	debugState
 	loop  *Loop
 	label *string // interned name
 	f     func(*Task)
@@ -122,7 +123,7 @@ func (l *Loop) resume(t *Task) {
 	l.current = t
 	l.time.stale = true
 	t.state = taskRunning
-	t.moved, t.ops = 0, 0
+	t.moved, t.ops, l.belowTLS = 0, 0, false
 	t.next()
 	l.current = nil
 	l.time.stale = true
@@ -138,7 +139,8 @@ func (l *Loop) release(t *Task) {
 	l.active[t.index].index = t.index
 	l.active[last] = nil
 	l.active = l.active[:last]
-	t.timer.Stop()
+	t.timer.pause()
+	t.timer.unlink()
 	t.f, t.fArg, t.arg, t.cancelled, t.why = nil, nil, nil, nil, ""
 	t.gen++
 	t.state, t.finished = taskPooled, false

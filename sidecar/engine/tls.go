@@ -208,9 +208,9 @@ func (x *TLS) Write(p []byte) (int, error) {
 
 // encrypt gives p to crypto/tls, which appends records to the out queue.
 func (x *TLS) encrypt(p []byte) (int, error) {
-	x.wire.writing = true
+	x.conn.loop.belowTLS = true
 	n, err := x.tls.Write(p)
-	x.wire.writing = false
+	x.conn.loop.belowTLS = false
 	return n, err
 }
 

@@ -9,9 +9,8 @@ import (
 // the owner sets; crypto/tls calls SetWriteDeadline by itself around close_notify, to bound
 // a write that here cannot block.
 type wire struct {
-	conn    *Conn
-	mode    wireMode
-	writing bool // inside tls.Conn.Write: the debug build lets nothing park here
+	conn *Conn
+	mode wireMode
 }
 
 type wireMode uint8

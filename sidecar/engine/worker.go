@@ -91,6 +91,7 @@ func (l *Loop) contain(name string, value any) {
 	}
 	l.engine.options.Log.Error("task ended by a panic", "task", name, "value", value, "stack", string(stack))
 	if f := l.engine.options.OnPanic; f != nil {
+		defer func() { _ = recover() }() // a reporter that panics must not end the loop
 		f(name, value, stack)
 	}
 }
