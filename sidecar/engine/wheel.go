@@ -123,27 +123,16 @@ func (w *wheel) insert(n *node) {
 func (w *wheel) advance(nanos int64, expire func(*node)) {
 	target := nanos >> tickShift
 	for w.now < target {
-		next := min(w.nextLow(), target)
+		next := target
+		if at := w.next(); at >= 0 {
+			next = min(at>>tickShift, target)
+		}
 		w.now = next
 		if next&(lowSlots-1) == 0 {
 			w.cascade(next)
 		}
 		w.expireSlot(next, expire)
 	}
-}
-
-// nextLow is the next tick at which level 0 holds a node, at most the next boundary of
-// level 0, where higher levels come down.
-func (w *wheel) nextLow() int64 {
-	boundary := (w.now | (lowSlots - 1)) + 1
-	for t := w.now + 1; t < boundary; {
-		word := w.lowBits[(t&(lowSlots-1))/64] >> (t % 64)
-		if word != 0 {
-			return min(t+int64(bits.TrailingZeros64(word)), boundary)
-		}
-		t = (t | 63) + 1
-	}
-	return boundary
 }
 
 func (w *wheel) expireSlot(tick int64, expire func(*node)) {
