@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // route is one path of the interface.
@@ -117,15 +115,7 @@ func (s *Server) identityView(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) configView(w http.ResponseWriter, _ *http.Request) {
-	value := s.views.Config()
-	if text, ok := value.([]byte); ok {
-		value = nil
-		if err := yaml.Unmarshal(text, &value); err != nil {
-			writeError(w, http.StatusInternalServerError, "the configuration cannot be shown: "+err.Error())
-			return
-		}
-	}
-	writeJSON(w, http.StatusOK, value)
+	writeJSON(w, http.StatusOK, s.views.Config())
 }
 
 // listOf makes nil the empty list, so that JSON shows [] and never null.

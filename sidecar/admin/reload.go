@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -37,16 +38,21 @@ func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {
 }
 
 // problemsOf takes an error apart: what errors.Join has joined, else the lines of
-// its text.
+// its text. Of an error that wraps one whose text begins with a position, the
+// wrapped one is taken, so that the position is found.
 func problemsOf(err error) []Problem {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		list := []Problem{}
-		for _, e := range joined.Unwrap() {
-			list = append(list, problemsOf(e)...)
-		}
-		return list
-	}
 	list := []Problem{}
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		if joined, ok := inner.(interface{ Unwrap() []error }); ok {
+			for _, e := range joined.Unwrap() {
+				list = append(list, problemsOf(e)...)
+			}
+			return list
+		}
+		if position.MatchString(inner.Error()) {
+			err = inner
+		}
+	}
 	for line := range strings.Lines(err.Error()) {
 		if line = strings.TrimSpace(line); line != "" {
 			list = append(list, parseProblem(line))
@@ -55,8 +61,9 @@ func problemsOf(err error) []Problem {
 	return list
 }
 
-// position matches "larboard.yaml:14:7: message", the column being optional.
-var position = regexp.MustCompile(`^(.+?):(\d{1,9}):(?:(\d{1,9}):)? (.*)$`)
+// position matches the beginning of "larboard.yaml:14:7: message", the column being
+// optional.
+var position = regexp.MustCompile(`^([^:]+):(\d{1,9}):(?:(\d{1,9}):)? `)
 
 func parseProblem(text string) Problem {
 	m := position.FindStringSubmatch(text)
@@ -65,5 +72,5 @@ func parseProblem(text string) Problem {
 	}
 	line, _ := strconv.Atoi(m[2])
 	column, _ := strconv.Atoi(m[3]) // empty: 0
-	return Problem{File: m[1], Line: line, Column: column, Message: m[4]}
+	return Problem{File: m[1], Line: line, Column: column, Message: text[len(m[0]):]}
 }

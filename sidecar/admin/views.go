@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding/json"
 	"net/http"
 	"time"
 )
@@ -13,14 +14,15 @@ type Views struct {
 	Services  func() []ServiceView
 	Endpoints func() []EndpointView
 	Identity  func() []IdentityView
-	// Config returns the configuration in force, expanded and with its secrets
-	// redacted: a value for encoding/json, or YAML text as []byte.
-	Config func() any
+	// Config returns the configuration in force as JSON, expanded and with its
+	// secrets redacted.
+	Config func() json.RawMessage
 	// Ready reports whether traffic should be sent here and, if not, why.
 	Ready   func() (ready bool, reasons []string)
 	Metrics http.Handler
 	// Reload reads the configuration again and applies it. An error means that the
-	// old one stays in force; problems joined with errors.Join are listed one by one.
+	// old one stays in force; what errors.Join has joined, and the lines of its text,
+	// are listed one by one as problems, with position where they begin with one.
 	// It is not called again while it runs.
 	Reload func() error
 }
