@@ -9,6 +9,9 @@
 // The way through it: [Load] parses, decodes strictly (decode.go), fills in the
 // defaults (defaults.go) and validates (validate*.go); [Expand] turns the sidecar
 // shorthand into listeners and services; [Print] writes a configuration back.
+//
+// Fields tagged `is:"path"` name files; a relative name starts from the directory
+// of the configuration file.
 package config
 
 // Config is one complete configuration. Values that [Load] returns without
@@ -40,8 +43,8 @@ type Config struct {
 // Admin says where the HTTP API (health, metrics, views) is served: nowhere, on
 // an address, on a Unix socket, or on both.
 type Admin struct {
-	Address string `yaml:"address"` // IP:port; empty: not served there
-	Socket  string `yaml:"socket"`  // absolute path; empty: not served there
+	Address string `yaml:"address"`          // IP:port; empty: not served there
+	Socket  string `yaml:"socket" is:"path"` // a path; empty: not served there
 }
 
 // Log is the process log, written to standard error.

@@ -5,7 +5,9 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -25,7 +27,7 @@ type decoder struct {
 }
 
 // maxValues bounds a configuration after its aliases are followed.
-const maxValues = 1_000_000
+const maxValues = 250_000
 
 // selfDecoder is a type that reads its own node.
 type selfDecoder interface {
@@ -63,7 +65,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 		d.positions[path] = position{n.Line, n.Column}
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		d.report(n, path, fmt.Sprintf("the tag %s is not understood here", n.Tag), "")
+		d.report(n, path, fmt.Sprintf("the tag %q is not understood here", n.Tag), "")
 		return
 	}
 	if self, ok := v.Addr().Interface().(selfDecoder); ok {
@@ -116,7 +118,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 func (d *decoder) fields(n *yaml.Node, v reflect.Value, path string) {
 	names := fieldNames(v.Type())
 	for key, value := range d.entries(n, path) {
-		at := join(path, key.Value)
+		at := join(path, shown(key.Value))
 		index := slices.Index(names, key.Value)
 		if index < 0 || names[index] == "" {
 			d.unknownField(key, path, names)
@@ -138,10 +140,18 @@ func (d *decoder) unknownField(key *yaml.Node, path string, names []string) {
 	if meant == "" {
 		message += "; known here: " + strings.Join(names, ", ")
 	}
-	d.report(key, join(path, key.Value), message, meant)
+	d.report(key, join(path, shown(key.Value)), message, meant)
 	if meant != "" {
 		d.failed[join(path, meant)] = true
 	}
+}
+
+// shown is a key as it appears in paths: quoted where it would upset a terminal.
+func shown(key string) string {
+	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(key)
+	}
+	return key
 }
 
 // fieldNames returns the name of each field in the file; "" is no field of it.
@@ -187,7 +197,7 @@ func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
 	v.Set(reflect.MakeMap(v.Type()))
 	for key, value := range d.entries(n, path) {
 		one := reflect.New(v.Type().Elem()).Elem()
-		d.value(value, one, path+"."+key.Value)
+		d.value(value, one, join(path, shown(key.Value)))
 		v.SetMapIndex(reflect.ValueOf(key.Value), one)
 	}
 }

@@ -64,7 +64,7 @@ func (d *ConsulDiscovery) setDefaults() { *d = ConsulDiscovery{PassingOnly: true
 
 func (h *Health) setDefaults() {
 	*h = Health{
-		Interval: Duration(2 * time.Second), Timeout: Duration(time.Second),
+		Interval: Duration(2 * time.Second), Timeout: inherit,
 		Rise: 2, Fall: 3, Jitter: 0.1,
 	}
 }
@@ -91,6 +91,10 @@ func (c *Config) inheritAll() {
 		s := &c.Services[i]
 		s.Timeouts.inheritFrom(c.Timeouts)
 		s.Discovery.inheritService(s.Name)
+		s.Health.limitTimeout()
+	}
+	if c.Workload != nil {
+		c.Workload.Health.limitTimeout()
 	}
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
@@ -98,6 +102,13 @@ func (c *Config) inheritAll() {
 		if u.Discovery != nil && u.Discovery.Consul != nil && !c.source.has(upstreamPath(i)+".discovery.consul.connect") {
 			u.Discovery.Consul.Connect = true
 		}
+	}
+}
+
+// limitTimeout gives a check a second, or less where it comes round sooner.
+func (h *Health) limitTimeout() {
+	if h != nil {
+		h.Timeout.or(min(Duration(time.Second), h.Interval))
 	}
 }
 

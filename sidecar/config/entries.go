@@ -33,7 +33,7 @@ func (d *decoder) ownEntries(n *yaml.Node, path string, seen map[string]*yaml.No
 		case key.ShortTag() == "!!merge":
 			merged = append(merged, value)
 		case first != nil:
-			d.report(key, join(path, key.Value), fmt.Sprintf("given twice; the first is on line %d", first.Line), "")
+			d.report(key, join(path, shown(key.Value)), fmt.Sprintf("given twice; the first is on line %d", first.Line), "")
 		default:
 			own[key.Value] = key
 			if seen[key.Value] == nil && !yield(key, value) {

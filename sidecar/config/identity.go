@@ -6,7 +6,7 @@ type Consul struct {
 	Address string `yaml:"address"`
 	// Token and TokenFile exclude each other; the file is read again on change.
 	Token      Secret     `yaml:"token"`
-	TokenFile  string     `yaml:"token_file"`
+	TokenFile  string     `yaml:"token_file" is:"path"`
 	Datacenter string     `yaml:"datacenter"`
 	Namespace  string     `yaml:"namespace"`
 	TLS        *ConsulTLS `yaml:"tls"` // nil: the system's authorities, no client certificate
@@ -14,9 +14,9 @@ type Consul struct {
 
 // ConsulTLS applies to https:// addresses; the files are PEM.
 type ConsulTLS struct {
-	CA         string `yaml:"ca"`
-	Cert       string `yaml:"cert"`
-	Key        string `yaml:"key"`
+	CA         string `yaml:"ca" is:"path"`
+	Cert       string `yaml:"cert" is:"path"`
+	Key        string `yaml:"key" is:"path"`
 	ServerName string `yaml:"server_name"`
 }
 
@@ -36,12 +36,12 @@ type SPIFFEIdentity struct {
 
 // FilesIdentity reads PEM files and watches them.
 type FilesIdentity struct {
-	Cert string `yaml:"cert"` // chain, leaf first
-	Key  string `yaml:"key"`
+	Cert string `yaml:"cert" is:"path"` // chain, leaf first
+	Key  string `yaml:"key" is:"path"`
 	// Bundle holds the authorities of our own trust domain.
-	Bundle string `yaml:"bundle"`
+	Bundle string `yaml:"bundle" is:"path"`
 	// Bundles holds those of other trust domains, by name.
-	Bundles map[string]string `yaml:"bundles"`
+	Bundles map[string]string `yaml:"bundles" is:"path"`
 }
 
 // DevIdentity is the development authority. It is not for production: its keys
@@ -52,9 +52,9 @@ type DevIdentity struct {
 	// Workload.Service.
 	ID string `yaml:"id"`
 	// Socket, as a path, serves the Workload API to others; empty: not served.
-	Socket string `yaml:"socket"`
+	Socket string `yaml:"socket" is:"path"`
 	// State is the directory of the authority's key, so that several processes and
 	// restarts share it; empty: a new authority in memory.
-	State string   `yaml:"state"`
+	State string   `yaml:"state" is:"path"`
 	TTL   Duration `yaml:"ttl"` // lifetime of the certificates it issues
 }

@@ -48,8 +48,8 @@ type ListenerTLS struct {
 
 // Certificate names two PEM files.
 type Certificate struct {
-	Cert string `yaml:"cert"` // chain, leaf first
-	Key  string `yaml:"key"`
+	Cert string `yaml:"cert" is:"path"` // chain, leaf first
+	Key  string `yaml:"key" is:"path"`
 }
 
 // ListenerSPIFFE has no settings of its own: who may call is Listener.Allow.
@@ -63,7 +63,8 @@ type Route struct {
 
 // Match is a set of conditions that must all hold; the zero value matches all.
 type Match struct {
-	// Host is compared without its port and without regard to case.
+	// Host is compared without its port and without regard to case; *.example.com
+	// stands for every name below.
 	Host string `yaml:"host"`
 	// Path is the whole path, PathPrefix its first segments; never both.
 	Path       string `yaml:"path"`

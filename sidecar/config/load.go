@@ -24,13 +24,16 @@ func Load(name string, data []byte) (*Config, Problems) {
 		d.value(root, reflect.ValueOf(c).Elem(), "")
 	}
 	c.source = d.source
+	if c.AccessLog.Path != AccessLogOff && c.AccessLog.Path != AccessLogStdout {
+		c.AccessLog.Path = d.resolved(c.AccessLog.Path)
+	}
 	c.inheritAll()
 	v := &validator{config: c, decoder: d}
 	if d.budget >= 0 {
 		v.validate()
 	}
 	d.problems.sort()
-	return c, d.problems
+	return c, d.problems.shortened()
 }
 
 func listenerPath(i int) string { return fmt.Sprintf("listeners[%d]", i) }

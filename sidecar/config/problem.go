@@ -65,6 +65,18 @@ func (ps Problems) Err() error {
 	return ps
 }
 
+// maxProblems bounds what is reported: an alias repeats a mistake at will.
+const maxProblems = 200
+
+// shortened cuts ps to maxProblems and says how many there are beyond.
+func (ps Problems) shortened() Problems {
+	if len(ps) <= maxProblems {
+		return ps
+	}
+	more := fmt.Sprintf("%d more problems are not shown", len(ps)-maxProblems)
+	return append(ps[:maxProblems:maxProblems], Problem{File: ps[0].File, Message: more})
+}
+
 // sort puts the problems in the order of the file.
 func (ps Problems) sort() {
 	slices.SortStableFunc(ps, func(a, b Problem) int {

@@ -62,9 +62,9 @@ type Health struct {
 	TCP      *TCPCheck  `yaml:"tcp"`
 	HTTP     *HTTPCheck `yaml:"http"`
 	Interval Duration   `yaml:"interval"`
-	Timeout  Duration   `yaml:"timeout"`
-	Rise     int        `yaml:"rise"` // successes that bring an endpoint up
-	Fall     int        `yaml:"fall"` // failures that bring it down
+	Timeout  Duration   `yaml:"timeout"` // at most Interval
+	Rise     int        `yaml:"rise"`    // successes that bring an endpoint up
+	Fall     int        `yaml:"fall"`    // failures that bring it down
 	// Jitter is the share of Interval by which each wait varies, 0 to 1.
 	Jitter float64 `yaml:"jitter"`
 }
@@ -103,8 +103,9 @@ type ServiceTLS struct {
 
 // ServiceSPIFFE asks for mutual TLS with the proxy's own identity. An endpoint is
 // accepted when its ID is Endpoint.SPIFFEID or, where that is empty, one of IDs,
-// or a member of TrustDomains; with neither, the ID that discovery tells for the
-// endpoint is the only one accepted.
+// or a member of TrustDomains; with neither, only the ID that discovery tells for
+// the endpoint, or else that of the service in our own trust domain by Consul's
+// convention, is accepted.
 type ServiceSPIFFE struct {
 	IDs          []IDPattern `yaml:"ids"`
 	TrustDomains []string    `yaml:"trust_domains"`

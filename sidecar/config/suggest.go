@@ -3,7 +3,8 @@ package config
 import "strings"
 
 // suggest returns the one of names that was probably meant by word, or "". Names
-// are compared without case, '-' and '_'; the first of equally near ones wins.
+// are compared without case, '-' and '_'; the first of equally near ones wins, and
+// an abbreviation counts as near.
 func suggest(word string, names []string) string {
 	folded := fold(word)
 	if len(folded) < 2 || len(folded) > maxSuggested {
@@ -13,7 +14,11 @@ func suggest(word string, names []string) string {
 	for _, name := range names {
 		candidate := fold(name)
 		limit := max(1, max(len(folded), len(candidate))/3)
-		if d := distance(folded, candidate); d <= limit && d < nearest {
+		d := distance(folded, candidate)
+		if strings.HasPrefix(candidate, folded) || candidate != "" && strings.HasPrefix(folded, candidate) {
+			d = min(d, limit)
+		}
+		if d <= limit && d < nearest {
 			best, nearest = name, d
 		}
 	}

@@ -46,7 +46,7 @@ func (v *validator) validate() {
 func (v *validator) process() {
 	c := v.config
 	if c.Admin.Address != "" {
-		v.address("admin.address", c.Admin.Address, true)
+		v.adminAddress(c.Admin.Address)
 	}
 	v.socketPath("admin.socket", c.Admin.Socket)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -92,6 +92,17 @@ func (v *validator) broken(path string) bool {
 	return v.decoder.failed[""]
 }
 
+// incomplete is report for a mapping that lacks its essential entry, unless
+// something in it is already known to be wrong: that is probably the entry.
+func (v *validator) incomplete(path, message string) {
+	for failed := range v.decoder.failed {
+		if strings.HasPrefix(failed, path+".") {
+			return
+		}
+	}
+	v.report(path, message)
+}
+
 // given reports whether the file itself holds the field.
 func (v *validator) given(path string) bool { return v.config.source.has(path) }
 
@@ -130,9 +141,9 @@ func (v *validator) between(path string, value any, low, high int64) {
 }
 
 // positive refuses zero for the times whose lack would let a silent peer hold a
-// connection for ever.
+// connection for ever. What is inherited is reported where it is given.
 func (v *validator) positive(path string, d Duration) {
-	if d == 0 {
+	if d == 0 && v.given(path) {
 		v.report(path, "must be more than zero")
 	}
 }

@@ -24,6 +24,20 @@ func (v *validator) address(path, text string, listen bool) {
 	}
 }
 
+// adminAddress asks for a loopback address: whoever reaches the admin interface
+// may use it.
+func (v *validator) adminAddress(text string) {
+	const path = "admin.address"
+	if name, ok := strings.CutPrefix(text, "unix://"); ok {
+		v.report(path, fmt.Sprintf("%q is a Unix socket; write it as admin.socket: %s", text, name))
+		return
+	}
+	v.address(path, text, true)
+	if addr, err := netip.ParseAddrPort(text); err == nil && !addr.Addr().IsLoopback() {
+		v.propose(path, fmt.Sprintf("%q is not a loopback address, and the interface asks nobody who they are", text), loopback(addr))
+	}
+}
+
 func loopback(addr netip.AddrPort) string {
 	host := "127.0.0.1"
 	if addr.Addr().Is6() {
@@ -130,7 +144,7 @@ func (v *validator) hostAndPort(path, text string) {
 	n, bad := strconv.Atoi(port)
 	switch {
 	case err != nil:
-		v.report(path, fmt.Sprintf("%q is not HOST:PORT", text))
+		v.report(path, fmt.Sprintf("%q is not a host and a port, HOST:PORT", text))
 	case bad != nil || n < 1 || n > 65535:
 		v.report(path, fmt.Sprintf("%q: %q is not a port, which is a number up to 65535", text, port))
 	case !validHost(host):

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
@@ -24,8 +25,8 @@ func (v *validator) identity() {
 		v.files(id.Files)
 	case id.Dev != nil:
 		v.dev(id.Dev)
-	case !v.broken("identity.spiffe") && !v.broken("identity.files") && !v.broken("identity.dev"):
-		v.report("identity", "needs a source: spiffe, files or dev")
+	default:
+		v.incomplete("identity", "needs a source: spiffe, files or dev")
 	}
 }
 
@@ -56,9 +57,12 @@ func (v *validator) files(f *FilesIdentity) {
 	v.required("identity.files.key", f.Key)
 	v.required("identity.files.bundle", f.Bundle)
 	for domain := range f.Bundles {
-		v.trustDomain("identity.files.bundles."+domain, domain)
+		v.trustDomain(join("identity.files.bundles", shown(domain)), domain)
 	}
 }
+
+// minTTL leaves time to rotate before a certificate expires.
+const minTTL = Duration(2 * time.Second)
 
 func (v *validator) dev(d *DevIdentity) {
 	v.trustDomain("identity.dev.trust_domain", d.TrustDomain)
@@ -71,18 +75,27 @@ func (v *validator) dev(d *DevIdentity) {
 		v.report("identity.dev.id", "is missing; without a workload nothing else says who we are")
 	}
 	v.socketPath("identity.dev.socket", d.Socket)
-	if d.TTL < Duration(1e9) {
-		v.report("identity.dev.ttl", fmt.Sprintf("%s is less than a second", d.TTL))
+	if d.TTL < minTTL {
+		v.report("identity.dev.ttl", fmt.Sprintf("%s is less than %s", d.TTL, minTTL))
 	}
 }
 
-// allow checks an allow list.
+// allow checks an allow list. Its patterns may leave out our own trust domain.
 func (v *validator) allow(path string, list []IDPattern) {
 	if list != nil && len(list) == 0 {
 		v.report(path, "the list is empty, which would let nobody in; leave it out to let in our own trust domain")
 	}
-	v.patterns(path, list)
+	absolute := slices.Clone(list)
+	for i, p := range list {
+		if p == "*" || strings.HasPrefix(string(p), "/") {
+			absolute[i] = ownDomain + IDPattern("/"+strings.TrimPrefix(string(p), "/"))
+		}
+	}
+	v.patterns(path, absolute)
 }
+
+// ownDomain stands in for the trust domain that a pattern leaves out.
+const ownDomain = "spiffe://own-trust-domain"
 
 func (v *validator) patterns(path string, list []IDPattern) {
 	for i, p := range list {

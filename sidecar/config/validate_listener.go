@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -48,11 +49,9 @@ func (v *validator) protocol(path string, p Protocol) {
 
 // choice is oneOf with words that a later version will understand.
 func (v *validator) choice(path, value string, later []string, allowed ...string) {
-	for _, word := range later {
-		if value == word {
-			v.report(path, fmt.Sprintf("%q is not in this version; there are %s", value, strings.Join(allowed, ", ")))
-			return
-		}
+	if slices.Contains(later, value) {
+		v.report(path, fmt.Sprintf("%q is not in this version; there are %s", value, strings.Join(allowed, ", ")))
+		return
 	}
 	v.oneOf(path, value, allowed...)
 }
@@ -68,7 +67,7 @@ func (v *validator) listenerTLS(path string, l *Listener) {
 	tls := join(path, "tls")
 	v.exclusive(tls, "certificates", "spiffe")
 	if len(l.TLS.Certificates) == 0 && l.TLS.SPIFFE == nil {
-		v.report(tls, "needs certificates or spiffe")
+		v.incomplete(tls, "needs certificates or spiffe")
 	}
 	for i, c := range l.TLS.Certificates {
 		at := fmt.Sprintf("%s.certificates[%d]", tls, i)
@@ -143,15 +142,16 @@ func (v *validator) urlPath(path, value string) {
 // knownService reports a name that no service has. While a service's own name is
 // in doubt that would be guesswork.
 func (v *validator) knownService(path, name string) {
+	if v.broken("services") {
+		return
+	}
 	for i, s := range v.config.Services {
 		if s.Name == "" || v.broken(join(servicePath(i), "name")) {
 			return
 		}
 	}
-	for _, known := range v.services {
-		if known == name {
-			return
-		}
+	if slices.Contains(v.services, name) {
+		return
 	}
 	message := fmt.Sprintf("no service is named %q", name)
 	meant := suggest(name, v.services)

@@ -29,9 +29,9 @@ func nameRune(r rune) bool {
 // host checks the host of a route's match: a name or an IP address, no port.
 func (v *validator) host(path, host string) {
 	switch {
-	case validHost(strings.Trim(host, "[]")):
+	case host == "*", validHost(strings.TrimPrefix(host, "*.")), validAddress(host):
 	case strings.Contains(host, "*"):
-		v.report(path, fmt.Sprintf("%q: patterns are not in this version; write a whole host name", host))
+		v.report(path, fmt.Sprintf("%q: a * stands only for whole labels at the start, as in *.example.com", host))
 	case strings.Contains(host, "://"):
 		_, rest, _ := strings.Cut(host, "://")
 		v.propose(path, fmt.Sprintf("%q is a URL; write the host", host), strings.TrimRight(rest, "/"))
@@ -43,12 +43,20 @@ func (v *validator) host(path, host string) {
 	}
 }
 
+// validAddress reports whether host is an IPv6 address in brackets, as it stands
+// in a Host field.
+func validAddress(host string) bool {
+	inner, ok := strings.CutPrefix(host, "[")
+	inner, closed := strings.CutSuffix(inner, "]")
+	addr, err := netip.ParseAddr(inner)
+	return ok && closed && err == nil && addr.Is6()
+}
+
 // hostPort checks a Host field: a host with or without a port.
 func (v *validator) hostPort(path, text string) {
-	if validHost(text) {
-		return
+	if !validHost(text) {
+		v.hostAndPort(path, text)
 	}
-	v.hostAndPort(path, text)
 }
 
 // validHost reports whether host is an IP address or a DNS name (RFC 1123 section

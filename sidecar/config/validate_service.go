@@ -55,9 +55,7 @@ func (v *validator) discovery(path string, d *Discovery) {
 		return
 	}
 	if d.Consul == nil {
-		if !v.broken(join(path, "consul")) {
-			v.report(path, "needs a source: consul")
-		}
+		v.incomplete(path, "needs a source: consul")
 		return
 	}
 	for i, tag := range d.Consul.Tags {
@@ -79,11 +77,14 @@ func (v *validator) health(path string, h *Health) {
 		return
 	}
 	v.exclusive(path, "tcp", "http")
-	if h.TCP == nil && h.HTTP == nil && !v.broken(join(path, "tcp")) && !v.broken(join(path, "http")) {
-		v.report(path, "needs tcp or http")
+	if h.TCP == nil && h.HTTP == nil {
+		v.incomplete(path, "needs tcp or http")
 	}
 	v.positive(join(path, "interval"), h.Interval)
 	v.positive(join(path, "timeout"), h.Timeout)
+	if h.Timeout > h.Interval {
+		v.report(join(path, "timeout"), fmt.Sprintf("%s is more than the interval, %s", h.Timeout, h.Interval))
+	}
 	v.between(join(path, "rise"), h.Rise, 1, 1000)
 	v.between(join(path, "fall"), h.Fall, 1, 1000)
 	if math.IsNaN(h.Jitter) || h.Jitter < 0 || h.Jitter > 1 {
@@ -109,9 +110,7 @@ func (v *validator) httpCheck(path string, h *HTTPCheck) {
 
 func (v *validator) serviceTLS(path string, s *Service) {
 	if s.TLS.SPIFFE == nil {
-		if !v.broken(join(path, "spiffe")) {
-			v.report(path, "needs spiffe")
-		}
+		v.incomplete(path, "needs spiffe")
 		return
 	}
 	path = join(path, "spiffe")
@@ -119,19 +118,5 @@ func (v *validator) serviceTLS(path string, s *Service) {
 	v.patterns(join(path, "ids"), s.TLS.SPIFFE.IDs)
 	for i, domain := range s.TLS.SPIFFE.TrustDomains {
 		v.trustDomain(fmt.Sprintf("%s.trust_domains[%d]", path, i), domain)
-	}
-	if len(s.TLS.SPIFFE.IDs) == 0 && len(s.TLS.SPIFFE.TrustDomains) == 0 {
-		v.endpointsKnown(path, s.Endpoints)
-	}
-}
-
-// endpointsKnown asks for an expected identity of each endpoint that no
-// discovery tells about.
-func (v *validator) endpointsKnown(path string, list []Endpoint) {
-	for i, e := range list {
-		if e.SPIFFEID == "" {
-			v.report(path, fmt.Sprintf("whom to expect at endpoint [%d] (%s) is not said; give ids or its spiffe_id", i, e.Address))
-			return
-		}
 	}
 }

@@ -40,9 +40,6 @@ func (v *validator) upstream(path string, u *Upstream) {
 	v.endpoints(join(path, "endpoints"), u.Endpoints)
 	v.discovery(join(path, "discovery"), u.Discovery)
 	v.patterns(join(path, "ids"), u.IDs)
-	if len(u.IDs) == 0 {
-		v.endpointsKnown(join(path, "endpoints"), u.Endpoints)
-	}
 	v.needsIdentity(path)
 }
 

@@ -108,15 +108,6 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText is String.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// IDPattern is a SPIFFE ID, or one whose path ends in /* and then stands for
-// every ID below.
+// IDPattern is a SPIFFE ID, or one that ends in /* and stands for every ID below.
+// In allow lists the trust domain may be left out (/web, /ns/a/*, *): our own.
 type IDPattern string
-
-// Matches reports whether the SPIFFE ID id is the one, or one of those, that the
-// pattern stands for.
-func (p IDPattern) Matches(id string) bool {
-	if below, ok := strings.CutSuffix(string(p), "*"); ok {
-		return len(id) > len(below) && strings.HasPrefix(id, below)
-	}
-	return string(p) == id
-}
