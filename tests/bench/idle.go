@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// measureIdle starts a fresh proxy for each value: what an allocator kept from
+// the round before is not the cost of a connection.
+func (b *bench) measureIdle(ctx context.Context, s scenario, l *line) error {
+	if b.o.short {
+		s.idle /= 10
+	}
+	return b.rounds(l, min(b.o.rounds, 3), func(second bool) (float64, error) {
+		c := b.reference
+		if second {
+			c = b.subject
+		}
+		v, err := b.idleMemory(ctx, s, c)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", c.name, err)
+		}
+		return v, nil
+	})
+}
+
+func (b *bench) idleMemory(ctx context.Context, s scenario, c contender) (float64, error) {
+	p, err := c.start(ctx, b.proxyCPU, b.dir, b.site)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	// What the first requests bring into memory is not the connections' cost.
+	warm := b.spec(s, p, 300*time.Millisecond)
+	warm.Conns = 16
+	if _, err := b.load(ctx, warm); err != nil {
+		return 0, err
+	}
+	if err := pause(ctx, b.o.settle/2); err != nil {
+		return 0, err
+	}
+	before, err := residentBytes(p.pid())
+	if err != nil {
+		return 0, err
+	}
+	after, err := b.holding(ctx, s, p)
+	return float64(after-before) / float64(s.idle), err
+}
+
+// holding is the proxy's memory while the connections are open. All of them
+// must still be open when it was read.
+func (b *bench) holding(ctx context.Context, s scenario, p *proxy) (int64, error) {
+	spec := b.spec(s, p, 0)
+	spec.Conns, spec.Idle = s.idle, true
+	child, err := b.startLoad(spec)
+	if err != nil {
+		return 0, err
+	}
+	defer child.stop()
+	var opened, still loadResult
+	if err := child.decode(ctx, 2*time.Minute, &opened); err != nil {
+		return 0, err
+	}
+	if err := pause(ctx, b.o.settle); err != nil {
+		return 0, err
+	}
+	after, err := residentBytes(p.pid())
+	if err != nil {
+		return 0, err
+	}
+	if _, err := child.stdin.Write([]byte{'\n'}); err != nil {
+		return 0, fmt.Errorf("load: %w", err)
+	}
+	if err := child.decode(ctx, 30*time.Second, &still); err != nil {
+		return 0, err
+	}
+	if still.Failed > 0 {
+		return 0, fmt.Errorf("%d of %d idle connections were closed", still.Failed, s.idle)
+	}
+	return after, nil
+}

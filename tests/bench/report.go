@@ -1,0 +1,182 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
+)
+
+// The verdicts of a line.
+const (
+	met        = "met"
+	missed     = "MISSED"
+	unmeasured = "not measured"
+	unjudged   = "-"
+)
+
+// line is one scenario's outcome.
+type line struct {
+	Name   string `json:"name"`
+	About  string `json:"about"`
+	Unit   string `json:"unit"`
+	Rounds []pair `json:"rounds"`
+	summary
+	// Load tells what each side carried, by its name; the last round's.
+	ReferenceLoad carried `json:"reference_load"`
+	SubjectLoad   carried `json:"subject_load"`
+	Rate          float64 `json:"rate,omitempty"` // of an open loop, requests/s
+	// Disturbed counts tail windows that had to be taken beside other processes.
+	Disturbed int     `json:"disturbed,omitempty"`
+	Target    float64 `json:"target"`
+	Verdict   string  `json:"verdict"`
+	Error     string  `json:"error,omitempty"`
+}
+
+// carried is what one window moved.
+type carried struct {
+	Requests float64 `json:"requests_per_second"`
+	Busy     float64 `json:"busy"` // share of its CPU the proxy used
+	P99      float64 `json:"p99_us"`
+	Failed   int     `json:"failed"`  // over all rounds
+	Foreign  float64 `json:"foreign"` // largest of all rounds: share of one CPU that went to others
+}
+
+func (l *line) note(subject bool, r loadResult) {
+	c := &l.ReferenceLoad
+	if subject {
+		c = &l.SubjectLoad
+	}
+	c.Requests = float64(r.Requests) / r.Elapsed.Seconds()
+	c.Busy = float64(r.CPU) / float64(r.Elapsed)
+	c.P99 = float64(r.P99) / 1e3
+	c.Failed += r.Failed
+	c.Foreign = max(c.Foreign, r.Foreign)
+}
+
+func (l *line) judge(judged bool) {
+	switch {
+	case l.Error != "":
+		l.Verdict = unmeasured
+	case !judged:
+		l.Verdict = unjudged
+	case l.Ratio <= l.Target:
+		l.Verdict = met
+	default:
+		l.Verdict = missed
+	}
+}
+
+// report is the result of a run.
+type report struct {
+	Reference string  `json:"reference"`
+	Subject   string  `json:"subject"`
+	Machine   machine `json:"machine"`
+	Rounds    int     `json:"rounds"`
+	Seconds   float64 `json:"seconds"`
+	Short     bool    `json:"short"`
+	Scenarios []line  `json:"scenarios"`
+}
+
+type machine struct {
+	Kernel  string `json:"kernel"`
+	CPUs    int    `json:"cpus"`
+	Go      string `json:"go"`
+	HAProxy string `json:"haproxy,omitempty"`
+}
+
+func (b *bench) newReport() *report {
+	m := machine{CPUs: runtime.NumCPU(), Go: runtime.Version()}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		m.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	if b.o.baseline == "" {
+		if out, err := exec.Command(b.o.haproxy, "-v").Output(); err == nil {
+			m.HAProxy, _, _ = strings.Cut(string(out), "\n")
+		}
+	}
+	return &report{Reference: b.reference.name, Subject: b.subject.name, Machine: m,
+		Rounds: b.o.rounds, Seconds: b.o.round.Seconds(), Short: b.o.short}
+}
+
+func (r *report) write(o options, out io.Writer) error {
+	encoded, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("result: %w", err)
+	}
+	encoded = append(encoded, '\n')
+	if o.jsonFile != "" {
+		if err := os.WriteFile(o.jsonFile, encoded, 0o644); err != nil {
+			return fmt.Errorf("result: %w", err)
+		}
+	}
+	if o.output == "json" {
+		_, err = out.Write(encoded)
+		return err
+	}
+	return r.table(out)
+}
+
+// table prints the ratio's spread as min..max of the rounds.
+func (r *report) table(out io.Writer) error {
+	fmt.Fprintf(out, "%s against %s: %d rounds of %g s, medians; %s, %d CPUs, %s\n",
+		r.Subject, r.Reference, r.Rounds, r.Seconds, r.Machine.Kernel, r.Machine.CPUs, r.Machine.HAProxy)
+	if r.Short {
+		fmt.Fprintln(out, "a short run: it shows that everything works, not how fast it is")
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "scenario\t%s\t%s\tunit\tratio\tspread\ttarget\tverdict\t\n", r.Reference, r.Subject)
+	for _, l := range r.Scenarios {
+		if l.Error != "" {
+			fmt.Fprintf(w, "%s\t\t\t%s\t\t\t%.2f\t%s\t\n", l.Name, l.Unit, l.Target, l.Verdict)
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2f\t%.2f..%.2f\t%.2f\t%s\t\n", l.Name, figure(l.Reference), figure(l.Subject),
+			l.Unit, l.Ratio, l.RatioMin, l.RatioMax, l.Target, l.Verdict)
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("result: %w", err)
+	}
+	for _, l := range r.Scenarios {
+		if l.Error != "" {
+			fmt.Fprintf(out, "%s: not measured: %s\n", l.Name, l.Error)
+		}
+		if l.Disturbed > 0 {
+			fmt.Fprintf(out, "%s: %d of %d windows beside other processes that took more than %.0f %% of a CPU\n",
+				l.Name, l.Disturbed, 2*len(l.Rounds), 100*disturbed)
+		}
+		if failed := l.ReferenceLoad.Failed + l.SubjectLoad.Failed; failed > 0 {
+			fmt.Fprintf(out, "%s: failed requests: %s %d, %s %d\n", l.Name, r.Reference, l.ReferenceLoad.Failed, r.Subject, l.SubjectLoad.Failed)
+		}
+	}
+	return nil
+}
+
+// figure keeps three digits, without an exponent.
+func figure(v float64) string {
+	switch {
+	case v >= 100 || v <= -100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// exitCode is 1 when something was not measured, and under gate also when a
+// target was missed.
+func (r *report) exitCode(gate bool) int {
+	for _, l := range r.Scenarios {
+		if l.Verdict == unmeasured || gate && l.Verdict == missed {
+			return 1
+		}
+	}
+	return 0
+}
