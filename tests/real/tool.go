@@ -1,0 +1,164 @@
+// Package real starts real servers for tests, each a process of its own, built
+// from a pinned module under tests/tools. It must not know of the product's
+// packages: a test talks to a server as any other user does.
+package real
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// buildTimes says what to expect of the first build of a tool.
+var buildTimes = map[string]string{
+	"consul":      "about 4 to 8 minutes with two cores",
+	"staticcheck": "about half a minute with two cores",
+}
+
+// Tool returns the path of a tool and ends the test when it cannot be built.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := Build(t.Context(), name, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Build returns the path of the tool of the module tests/tools/NAME, building it
+// first where the user's cache directory has none for these versions and this Go.
+// The directory is looked for upwards from the working directory. It says on notes
+// what it builds, and blocks for as long as that takes; processes that want the
+// same tool wait for the one that builds it.
+func Build(ctx context.Context, name string, notes io.Writer) (string, error) {
+	module, err := findModule(name)
+	if err != nil {
+		return "", err
+	}
+	binary, err := cached(ctx, module, name)
+	if err != nil {
+		return "", fmt.Errorf("tool %s: %w", name, err)
+	}
+	if ready(binary) {
+		return binary, nil
+	}
+	unlock, err := lock(binary + ".lock")
+	if err != nil {
+		return "", fmt.Errorf("tool %s: %w", name, err)
+	}
+	defer unlock()
+	if ready(binary) {
+		return binary, nil
+	}
+	expect := buildTimes[name]
+	if expect == "" {
+		expect = "some minutes"
+	}
+	fmt.Fprintf(notes, "building %s from its module, once: %s, into %s\n", name, expect, binary)
+	if err := compile(ctx, module, binary); err != nil {
+		return "", fmt.Errorf("tool %s: %w", name, err)
+	}
+	return binary, nil
+}
+
+// findModule looks for the tool's module from the working directory upwards.
+func findModule(name string) (string, error) {
+	if name == "" || name != filepath.Base(name) {
+		return "", fmt.Errorf("tool %q: not a name", name)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		module := filepath.Join(dir, "tests", "tools", name)
+		if _, err := os.Stat(filepath.Join(module, "go.mod")); err == nil {
+			return module, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("tool %q: no tests/tools/%s/go.mod here or above", name, name)
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// cached is where the tool belongs: its name holds a digest of all that decides
+// what is built.
+func cached(ctx context.Context, module, name string) (string, error) {
+	digest := sha256.New()
+	for _, file := range []string{"go.mod", "go.sum"} {
+		data, err := os.ReadFile(filepath.Join(module, file))
+		if err != nil {
+			return "", err
+		}
+		digest.Write(data)
+	}
+	env, err := goCommand(ctx, module, "env", "GOVERSION", "GOOS", "GOARCH").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env: %w", err)
+	}
+	digest.Write(env)
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "larboard", "tools")
+	return filepath.Join(dir, fmt.Sprintf("%s-%x", name, digest.Sum(nil)[:6])), os.MkdirAll(dir, 0o755)
+}
+
+// compile builds the one tool of a module and puts it in place in one step.
+func compile(ctx context.Context, module, binary string) error {
+	half := binary + ".part"
+	defer os.Remove(half)
+	build := goCommand(ctx, module, "build", "-trimpath", "-ldflags", "-s -w", "-o", half, "tool")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", errors.Join(err, ctx.Err()), tail(string(out), 20))
+	}
+	return os.Rename(half, binary)
+}
+
+// goCommand runs go inside a tool's module, free of settings meant for others.
+func goCommand(ctx context.Context, module string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = module
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0", "GOOS=", "GOARCH=")
+	return cmd
+}
+
+func ready(binary string) bool {
+	info, err := os.Stat(binary)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// lock waits for the exclusive use of a lock file; the lock also ends with the
+// process.
+func lock(path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+		if err == nil {
+			return func() { file.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EINTR) {
+			file.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+	}
+}
+
+// tail returns the last lines of a text.
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
