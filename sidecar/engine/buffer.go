@@ -19,6 +19,7 @@ type bufferClass struct {
 // then that of its class: 8, 32 or 64 KiB), allocated above. Its content is undefined. The
 // caller gives it back with Release. Loop only.
 func (l *Loop) Buffer(size int) []byte {
+	checkOwner(l)
 	i := classOf(size)
 	if i < 0 {
 		return make([]byte, size)

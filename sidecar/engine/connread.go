@@ -33,6 +33,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // TryRead is Read that returns ErrWouldBlock instead of parking, and looks at no deadline.
 func (c *Conn) TryRead(p []byte) (int, error) {
+	checkOwner(c.loop)
 	for {
 		if c.flags&flagClosed != 0 {
 			return 0, ErrClosed
@@ -102,6 +103,7 @@ func (c *Conn) waitReadable() error {
 // so. It must not park; it may call Loop.Go. From then on the connection is busy: edges are
 // remembered until the next OnReadable. nil takes the function back.
 func (c *Conn) OnReadable(f func()) {
+	checkOwner(c.loop)
 	c.onReadable = f
 	c.flags &^= flagExpired
 	if f == nil || c.flags&flagClosed != 0 {

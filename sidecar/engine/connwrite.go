@@ -49,6 +49,7 @@ func (c *Conn) mayWrite() error {
 }
 
 func (c *Conn) tryWrite(head, body []byte) (n int, err error) {
+	checkOwner(c.loop)
 	for {
 		if c.flags&flagClosed != 0 {
 			return 0, ErrClosed

@@ -3,7 +3,6 @@
 package engine
 
 import (
-	"bytes"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -11,6 +10,9 @@ import (
 
 // The checks of the debug build panic where a rule of the package is broken, in the task
 // that breaks it.
+
+// debugState is what the debug build adds to loops and tasks: the goroutine that runs them.
+type debugState struct{ goroutine uint64 }
 
 // checkPark is called wherever a task is about to give the loop away.
 func checkPark(t *Task) {
@@ -20,10 +22,32 @@ func checkPark(t *Task) {
 		panic(fmt.Sprintf("engine: park of task %q by somebody else", t.Name()))
 	case l.belowTLS:
 		panic("engine: park below tls.Conn.Write, which holds a lock")
-	case t.goroutine == 0:
-		t.goroutine = goroutineID()
 	case t.goroutine != goroutineID():
 		panic(fmt.Sprintf("engine: park of task %q on a foreign goroutine", t.Name()))
+	}
+}
+
+// checkStart notes the coroutine that runs a task.
+func checkStart(t *Task) { t.goroutine = goroutineID() }
+
+// checkTurn notes the goroutine that turns the loop.
+func checkTurn(l *Loop) { l.goroutine = goroutineID() }
+
+// checkCallback finds a callback that is run from inside a task.
+func checkCallback(l *Loop) {
+	if l.current != nil {
+		panic(fmt.Sprintf("engine: callback inside task %q", l.current.Name()))
+	}
+}
+
+// checkOwner finds a goroutine that touches what a loop owns.
+func checkOwner(l *Loop) {
+	owner := l.goroutine
+	if l.current != nil {
+		owner = l.current.goroutine
+	}
+	if owner != 0 && owner != goroutineID() && !l.draining.done {
+		panic(fmt.Sprintf("engine: loop %d touched by a foreign goroutine", l.index))
 	}
 }
 
@@ -36,15 +60,15 @@ func checkRelease(c *bufferClass, b []byte) {
 	}
 }
 
-// debugState is what the debug build adds to a task.
-type debugState struct {
-	goroutine uint64 // of its coroutine
-}
-
 // goroutineID reads the number from the header of a stack trace: slow, and only for this.
 func goroutineID() (id uint64) {
 	var b [64]byte
-	fields := bytes.Fields(b[:runtime.Stack(b[:], false)])
-	fmt.Sscanf(string(fields[1]), "%d", &id)
+	const prefix = len("goroutine ")
+	for _, digit := range b[prefix:runtime.Stack(b[:], false)] {
+		if digit < '0' || digit > '9' {
+			break
+		}
+		id = id*10 + uint64(digit-'0')
+	}
 	return id
 }

@@ -26,6 +26,9 @@ var (
 // makes crypto/tls answer without ever reading gets there.
 var errQueueFull = errors.New("engine: output queue full")
 
+// errHandshakeBroken is the outcome of a handshake that a panic ended.
+var errHandshakeBroken = errors.New("engine: handshake did not end")
+
 type sentinel struct {
 	text  string
 	alias error

@@ -259,11 +259,15 @@ func (l *Loop) welcome(ln *Listener, fd int, peer netip.AddrPort) {
 		return
 	}
 	c.flags |= flagWritable
-	l.greet(ln, c)
+	if !l.greet(ln, c) {
+		c.Close()
+	}
 }
 
-func (l *Loop) greet(ln *Listener, c *Conn) {
+// greet is guard for an accept function: it saves a closure for each connection.
+func (l *Loop) greet(ln *Listener, c *Conn) (ok bool) {
 	l.time.stale = true
 	defer l.recovered(inAccept)
 	ln.accept(l, c)
+	return true
 }

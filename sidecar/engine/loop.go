@@ -10,6 +10,8 @@ import (
 // Cost of a turn: one epoll call, two clock reads, and two atomic stores for each resume
 // (what the watchdog samples).
 type Loop struct {
+	debugState
+
 	// Immutable after New.
 	engine *Engine
 	index  int
@@ -100,6 +102,7 @@ func (l *Loop) turn(max time.Duration) {
 	n := l.wait(max)
 	l.time.refresh()
 	l.doing(inLoop)
+	checkTurn(l)
 	l.counts.turns++
 	began := l.time.nanos
 	for i := range l.events[:n] {
@@ -189,7 +192,9 @@ func (l *Loop) runIdle() {
 		c.flags &^= flagQueued
 		if f := c.onReadable; f != nil && c.flags&flagClosed == 0 {
 			c.onReadable = nil
-			l.guard(inReadable, f)
+			if !l.guard(inReadable, f) {
+				c.Close() // its owner is gone
+			}
 		}
 	}
 }

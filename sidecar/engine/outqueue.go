@@ -17,23 +17,27 @@ func (q *outQueue) pending() int { return len(q.buf) - q.off }
 // across their writes may call. It returns how much was taken: all, or 0 if the queue would
 // exceed its bound or the connection is closed. Somebody must Flush.
 func (c *Conn) Append(p []byte) int {
-	if c.flags&flagClosed != 0 || len(p) == 0 {
+	if len(p) == 0 || !c.reserve(len(p)) {
 		return 0
 	}
+	c.out.buf = append(c.out.buf, p...)
+	return len(p)
+}
+
+// reserve makes room for n bytes in the out queue; false if that exceeds its bound.
+func (c *Conn) reserve(n int) bool {
 	q := c.out
+	if c.flags&flagClosed != 0 || n > maxOut || q != nil && q.pending()+n > maxOut {
+		return false
+	}
 	if q == nil {
 		q = c.loop.takeQueue()
-		q.buf = c.loop.Buffer(len(p))[:0]
+		q.buf = c.loop.Buffer(n)[:0]
 		c.out = q
+	} else if len(q.buf)+n > cap(q.buf) {
+		c.loop.growQueue(q, n)
 	}
-	if q.pending()+len(p) > maxOut {
-		return 0
-	}
-	if len(q.buf)+len(p) > cap(q.buf) {
-		c.loop.growQueue(q, len(p))
-	}
-	q.buf = append(q.buf, p...)
-	return len(p)
+	return true
 }
 
 // growQueue makes room for n more bytes: by moving to the front, or into a larger buffer.
@@ -85,6 +89,10 @@ func (c *Conn) closedErr() error {
 func (c *Conn) flushNow() error {
 	for c.out != nil && c.writer == nil {
 		q := c.out
+		if q.pending() == 0 { // reserved and not used
+			c.dropOut()
+			return nil
+		}
 		n, err := c.tryWrite(q.buf[q.off:], nil)
 		if err == ErrWouldBlock {
 			c.flags |= flagDrainOut

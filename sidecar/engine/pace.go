@@ -14,6 +14,9 @@ type pacer struct {
 // cancellation. On a task only.
 func (l *Loop) Pace() error {
 	p := &l.pacer
+	if l.current == nil {
+		return ErrWouldBlock
+	}
 	if p.left > 0 && !p.waiting() {
 		p.left--
 		return nil

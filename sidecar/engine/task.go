@@ -84,6 +84,7 @@ func (l *Loop) GoArg(name string, f func(*Task, any), arg any) *Task {
 }
 
 func (l *Loop) takeTask(name string) *Task {
+	checkOwner(l)
 	t := l.workers.take()
 	if t == nil {
 		t = newTask(l)

@@ -76,10 +76,12 @@ func (x *TLS) Handshake() error {
 	if x.state == tlsReady {
 		return x.err
 	}
-	x.state = tlsShaking
+	x.state, x.err = tlsShaking, errHandshakeBroken
+	defer func() { // also after a panic below: others wait
+		x.state, x.wire.mode = tlsReady, wireReads
+		x.hands.Broadcast()
+	}()
 	x.err = x.shake(l)
-	x.state = tlsReady
-	x.hands.Broadcast()
 	return x.err
 }
 
@@ -89,7 +91,6 @@ func (x *TLS) shake(l *Loop) error {
 	}
 	x.wire.mode = wireParks
 	err := x.tls.Handshake()
-	x.wire.mode = wireReads
 	if err != nil {
 		x.conn.flushNow() // the alert that says why
 		return err
@@ -195,10 +196,11 @@ func (x *TLS) Write(p []byte) (int, error) {
 		piece := p[:min(len(p), maxPiece)]
 		n, err := x.encrypt(piece)
 		total += n
-		if err == nil {
-			err = x.conn.Flush()
-		}
 		if err != nil {
+			x.conn.flushNow()
+			return total, err
+		}
+		if err := x.conn.Flush(); err != nil {
 			return total, err
 		}
 		p = p[len(piece):]
@@ -208,6 +210,7 @@ func (x *TLS) Write(p []byte) (int, error) {
 
 // encrypt gives p to crypto/tls, which appends records to the out queue.
 func (x *TLS) encrypt(p []byte) (int, error) {
+	x.conn.reserve(len(p) + len(p)/32 + 64) // records of 1,400 bytes first, each with 22 of its own
 	x.conn.loop.belowTLS = true
 	n, err := x.tls.Write(p)
 	x.conn.loop.belowTLS = false

@@ -53,6 +53,7 @@ func (t *Task) once() {
 		t.exited, t.finished = true, true
 		t.yield(struct{}{})
 	}()
+	checkStart(t)
 	if t.f != nil {
 		t.f(t)
 	} else {
@@ -96,13 +97,15 @@ func (l *Loop) contain(name string, value any) {
 	}
 }
 
-// guard runs a callback and contains its panic.
-func (l *Loop) guard(what activity, f func()) {
+// guard runs a callback and contains its panic; ok says that there was none.
+func (l *Loop) guard(what activity, f func()) (ok bool) {
 	l.doing(what)
 	l.counts.steps++
 	l.time.stale = true
+	checkCallback(l)
 	defer l.recovered(what)
 	f()
+	return true
 }
 
 func (l *Loop) recovered(what activity) {
