@@ -99,19 +99,20 @@ func (b *nameBuffer) add(c byte) {
 
 func (b *nameBuffer) secret() bool { return b.n <= len(b.buf) && secretWord(b.buf[:b.n]) }
 
-// secretWord holds the list of the manual.
+// secretWord looks in the list of the manual.
 func secretWord(word []byte) bool {
-	switch string(word) {
-	case "token", "accesstoken", "refreshtoken", "idtoken", "authtoken", "csrftoken", "sessiontoken", "securitytoken",
-		"password", "passwd", "pass", "passphrase", "pwd", "pin", "otp",
-		"secret", "clientsecret", "sharedsecret",
-		"key", "apikey", "accesskey", "secretkey", "privatekey", "authkey",
-		"signature", "sig", "hmac", "jwt", "assertion", "samlresponse",
-		"auth", "authorization", "credential", "credentials", "bearer",
-		"code", "session", "sessionid", "sid", "jsessionid", "phpsessid", "cookie":
-		return true
-	}
-	return false
+	_, ok := secretWords[string(word)] // no allocation: the compiler knows this form
+	return ok
+}
+
+var secretWords = map[string]struct{}{
+	"token": {}, "accesstoken": {}, "refreshtoken": {}, "idtoken": {}, "authtoken": {}, "csrftoken": {}, "sessiontoken": {}, "securitytoken": {},
+	"password": {}, "passwd": {}, "pass": {}, "passphrase": {}, "pwd": {}, "pin": {}, "otp": {},
+	"secret": {}, "clientsecret": {}, "sharedsecret": {},
+	"key": {}, "apikey": {}, "accesskey": {}, "secretkey": {}, "privatekey": {}, "authkey": {},
+	"signature": {}, "sig": {}, "hmac": {}, "jwt": {}, "assertion": {}, "samlresponse": {},
+	"auth": {}, "authorization": {}, "credential": {}, "credentials": {}, "bearer": {},
+	"code": {}, "session": {}, "sessionid": {}, "sid": {}, "jsessionid": {}, "phpsessid": {}, "cookie": {},
 }
 
 func unhex(b byte) int {
