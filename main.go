@@ -1,18 +1,10 @@
+// Larboard is a service-mesh proxy: see README.md, or run `larboard demo`.
 package main
 
 import (
-	_ "github.com/fsnotify/fsnotify"
-	_ "github.com/hashicorp/consul/api"
-	_ "github.com/prometheus/client_golang/prometheus/promhttp"
-	_ "github.com/spf13/cobra"
-	_ "github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
-	_ "github.com/spiffe/go-spiffe/v2/workloadapi"
-	_ "go.opentelemetry.io/otel/exporters/prometheus"
-	_ "go.opentelemetry.io/otel/sdk/metric"
-	_ "go.yaml.in/yaml/v3"
-	_ "golang.org/x/sys/unix"
-	_ "golang.org/x/term"
-	_ "google.golang.org/grpc"
+	"os"
+
+	"github.com/larboard-proxy/larboard/sidecar/cli"
 )
 
-func main() {}
+func main() { os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr)) }

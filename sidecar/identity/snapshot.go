@@ -27,6 +27,7 @@ type Snapshot struct {
 	certificate         *tls.Certificate
 	pools               map[spiffeid.TrustDomain]*x509.CertPool
 	domains             []spiffeid.TrustDomain // sorted keys of pools
+	authorities         map[spiffeid.TrustDomain]int
 
 	verdicts verdicts
 
@@ -52,13 +53,14 @@ func newSnapshot(m Material, generation uint64) (*Snapshot, error) {
 		certificate: &m.Certificate,
 		pools:       make(map[spiffeid.TrustDomain]*x509.CertPool, len(m.Bundles)),
 		configs:     make(map[configKey]*tls.Config),
+		authorities: make(map[spiffeid.TrustDomain]int, len(m.Bundles)),
 	}
 	for domain, authorities := range m.Bundles {
 		pool := x509.NewCertPool()
 		for _, c := range authorities {
 			pool.AddCert(c)
 		}
-		s.pools[domain] = pool
+		s.pools[domain], s.authorities[domain] = pool, len(authorities)
 		s.domains = append(s.domains, domain)
 	}
 	slices.SortFunc(s.domains, spiffeid.TrustDomain.Compare)
@@ -244,3 +246,6 @@ func (s *Snapshot) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("id", s.id.String()), slog.Uint64("generation", s.generation),
 		slog.Time("not_after", s.notAfter), slog.String("source", s.source))
 }
+
+// Authorities counts the roots by which members of domain are verified.
+func (s *Snapshot) Authorities(domain spiffeid.TrustDomain) int { return s.authorities[domain] }

@@ -3,12 +3,9 @@ package upstream
 import (
 	"math/rand/v2"
 
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/policy/balance"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
-	"github.com/larboard-proxy/larboard/sidecar/identity"
 )
 
 // Local is one loop's view of all services: its pickers and its pools. Every
@@ -148,23 +145,4 @@ func (l *Local) CloseIdle() {
 			p.closeIdle()
 		}
 	}
-}
-
-// peers says whom a connection to member must prove to be.
-func (m *Mesh) peers(member *Member, snap *identity.Snapshot) (identity.Peers, error) {
-	if !m.Peers.IsZero() {
-		return m.Peers, nil
-	}
-	if !member.Identity.IsZero() {
-		return identity.AnyOf(member.Identity), nil
-	}
-	path := member.IdentityPath
-	if path == "" {
-		path = m.Path
-	}
-	id, err := spiffeid.FromPath(snap.ID().TrustDomain(), path)
-	if err != nil {
-		return identity.Peers{}, err
-	}
-	return identity.AnyOf(id), nil
 }

@@ -1,0 +1,139 @@
+// Package compile turns a configuration into what the data plane runs on: a
+// snapshot of listeners and routes, and the settings of its services. It is pure
+// but for reading the certificates that a listener names. It must not know of
+// sockets, sources or goroutines.
+package compile
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/larboard-proxy/larboard/policy/route"
+	"github.com/larboard-proxy/larboard/sidecar/config"
+	"github.com/larboard-proxy/larboard/sidecar/http1"
+	"github.com/larboard-proxy/larboard/sidecar/identity"
+	"github.com/larboard-proxy/larboard/sidecar/proxy"
+	"github.com/larboard-proxy/larboard/sidecar/upstream"
+)
+
+// Input is a configuration and what outlives configurations.
+type Input struct {
+	// Config is expanded and without problems.
+	Config *config.Config
+	// Identity is our own; needed where anything says spiffe.
+	Identity *identity.Current
+	// Services are those of the snapshot in force, by name: one that stays keeps its
+	// handle, and with it its endpoints, their state and their pools.
+	Services   map[string]*upstream.Service
+	Generation uint64
+	Log        *slog.Logger
+}
+
+// Output is a snapshot that has not been applied. New settings take effect by
+// Commit, so that a snapshot that cannot be applied changes nothing.
+type Output struct {
+	Snapshot *proxy.Snapshot
+	Services map[string]*upstream.Service
+	// Certificates are those of edge listeners, for the caller to keep fresh.
+	Certificates []*identity.EdgeCertificates
+
+	settings map[string]*upstream.Settings
+}
+
+// Commit brings the new settings of services that were there before into force.
+func (o *Output) Commit() {
+	for name, s := range o.settings {
+		o.Services[name].Configure(s)
+	}
+}
+
+// Compile builds the snapshot. Errors: a certificate that cannot be read, a SPIFFE
+// setting without identity.
+func Compile(in Input) (*Output, error) {
+	out := &Output{
+		Snapshot: &proxy.Snapshot{Generation: in.Generation},
+		Services: map[string]*upstream.Service{},
+		settings: map[string]*upstream.Settings{},
+	}
+	for i := range in.Config.Services {
+		c := &in.Config.Services[i]
+		settings, err := compileService(in, c)
+		if err != nil {
+			return nil, fmt.Errorf("service %q: %w", c.Name, err)
+		}
+		s := in.Services[c.Name]
+		if s == nil {
+			s = upstream.NewService(c.Name, settings)
+		}
+		out.settings[c.Name], out.Services[c.Name] = settings, s
+		out.Snapshot.Services = append(out.Snapshot.Services, s)
+	}
+	for i := range in.Config.Listeners {
+		l, err := out.compileListener(in, &in.Config.Listeners[i])
+		if err != nil {
+			return nil, fmt.Errorf("listener %q: %w", in.Config.Listeners[i].Name, err)
+		}
+		out.Snapshot.Listeners = append(out.Snapshot.Listeners, l)
+	}
+	return out, nil
+}
+
+func limits(c *config.Config) http1.Limits {
+	return http1.Limits{
+		Head:        int(c.Limits.Head),
+		Fields:      c.Limits.Fields,
+		RequestLine: int(c.Limits.RequestLine),
+	}.WithDefaults()
+}
+
+func (out *Output) compileListener(in Input, c *config.Listener) (*proxy.ListenerConfig, error) {
+	l := &proxy.ListenerConfig{
+		Name:      c.Name,
+		Addresses: c.Address,
+		Inbound:   c.Direction == config.Inbound,
+		Timeouts: proxy.Timeouts{
+			RequestHead: c.Timeouts.RequestHead.D(),
+			KeepAlive:   c.Timeouts.Idle.D(),
+			Body:        c.Timeouts.Body.D(),
+		},
+		HTTP: http1.ServerOptions{Limits: limits(in.Config), AllowConnect: c.AllowConnect},
+	}
+	if err := out.secureListener(in, c, l); err != nil {
+		return nil, err
+	}
+	if c.Protocol == config.TCP {
+		l.Protocol, l.Service = proxy.TCP, out.Services[c.Service]
+		return l, nil
+	}
+	compileRoutes(c, l, out.Services)
+	return l, nil
+}
+
+func compileRoutes(c *config.Listener, l *proxy.ListenerConfig, services map[string]*upstream.Service) {
+	mesh := c.TLS != nil && c.TLS.SPIFFE != nil
+	forwarded := &proxy.Forwarded{Trust: mesh || c.Direction == config.Outbound, Proto: "http"}
+	if c.TLS != nil {
+		forwarded.Proto = "https"
+	}
+	rules := make([]route.Rule, len(c.Routes))
+	for i, r := range c.Routes {
+		rules[i] = route.Rule{Host: r.Match.Host, Path: r.Match.Path, PathPrefix: r.Match.PathPrefix}
+		l.Routes = append(l.Routes, &proxy.Route{
+			Name:    routeName(rules[i]),
+			Service: services[r.Service],
+			Steps:   []proxy.Step{forwarded},
+		})
+	}
+	l.Table = route.Compile(rules)
+}
+
+// routeName is how logs and metrics call a route.
+func routeName(r route.Rule) string {
+	switch {
+	case r.Host == "" && r.Path == "" && r.PathPrefix == "":
+		return "default"
+	case r.Path != "":
+		return r.Host + r.Path
+	}
+	return r.Host + r.PathPrefix
+}

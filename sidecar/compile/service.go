@@ -1,0 +1,68 @@
+package compile
+
+import (
+	"errors"
+
+	"github.com/larboard-proxy/larboard/sidecar/config"
+	"github.com/larboard-proxy/larboard/sidecar/http1"
+	"github.com/larboard-proxy/larboard/sidecar/identity"
+	"github.com/larboard-proxy/larboard/sidecar/upstream"
+)
+
+func compileService(in Input, c *config.Service) (*upstream.Settings, error) {
+	s := &upstream.Settings{
+		Balance: string(c.Balance),
+		Timeouts: upstream.Timeouts{
+			Connect:      c.Timeouts.Connect.D(),
+			ResponseHead: c.Timeouts.ResponseHead.D(),
+			Request:      c.Timeouts.Request.D(),
+			Body:         c.Timeouts.Body.D(),
+			Idle:         c.Timeouts.Idle.D(),
+			Tunnel:       c.Timeouts.Tunnel.D(),
+		},
+		HTTP: http1.ClientOptions{Limits: limits(in.Config)},
+	}
+	if c.TLS == nil || c.TLS.SPIFFE == nil {
+		return s, nil
+	}
+	mesh, err := compileMesh(in, c)
+	s.Mesh = mesh
+	return s, err
+}
+
+// ServicePath is the path of a service's SPIFFE ID by Consul's convention.
+func ServicePath(datacenter, service string) string {
+	if datacenter == "" {
+		datacenter = "dc1"
+	}
+	return "/ns/default/dc/" + datacenter + "/svc/" + service
+}
+
+var errNoIdentity = errors.New("tls.spiffe needs an identity; add the identity section")
+
+func compileMesh(in Input, c *config.Service) (*upstream.Mesh, error) {
+	if in.Identity == nil {
+		return nil, errNoIdentity
+	}
+	name, datacenter := c.Name, in.Config.Consul.Datacenter
+	if d := c.Discovery; d != nil && d.Consul != nil {
+		name = d.Consul.Service
+		if d.Consul.Datacenter != "" {
+			datacenter = d.Consul.Datacenter
+		}
+	}
+	mesh := &upstream.Mesh{Identity: in.Identity, Path: ServicePath(datacenter, name)}
+	var accepted []string
+	for _, id := range c.TLS.SPIFFE.IDs {
+		accepted = append(accepted, string(id))
+	}
+	for _, domain := range c.TLS.SPIFFE.TrustDomains {
+		accepted = append(accepted, "spiffe://"+domain+"/*")
+	}
+	if len(accepted) == 0 {
+		return mesh, nil
+	}
+	var err error
+	mesh.Peers, err = identity.ParsePeers(accepted...)
+	return mesh, err
+}

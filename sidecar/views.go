@@ -1,0 +1,233 @@
+package sidecar
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/larboard-proxy/larboard/observability/metrics"
+	"github.com/larboard-proxy/larboard/sidecar/admin"
+	"github.com/larboard-proxy/larboard/sidecar/config"
+	"github.com/larboard-proxy/larboard/sidecar/health"
+	"github.com/larboard-proxy/larboard/sidecar/proxy"
+	"github.com/larboard-proxy/larboard/sidecar/upstream"
+)
+
+// openAdmin binds the admin interface.
+func (s *Sidecar) openAdmin(c *config.Config) error {
+	if c.Admin.Address == "" && c.Admin.Socket == "" {
+		return nil
+	}
+	server, err := admin.New(admin.Options{
+		Address: c.Admin.Address, Socket: c.Admin.Socket, Logger: s.log,
+		Views: admin.Views{
+			Listeners: s.listenerViews,
+			Services:  s.serviceViews,
+			Endpoints: s.endpointViews,
+			Identity:  s.identityViews,
+			Config:    s.configView,
+			Ready:     s.readyView,
+			Metrics:   s.metrics.Handler(),
+			Reload:    s.Reload,
+		},
+	})
+	if err == nil {
+		s.admin = append(s.admin, server)
+	}
+	return err
+}
+
+// AdminAddr is the bound address of the admin interface; empty: none.
+func (s *Sidecar) AdminAddr() string {
+	if len(s.admin) == 0 {
+		return ""
+	}
+	return s.admin[0].Addr().String()
+}
+
+// Metrics are the counters of this sidecar.
+func (s *Sidecar) Metrics() *metrics.Metrics { return s.metrics }
+
+// Ready reports whether it accepts traffic.
+func (s *Sidecar) Ready() bool { return s.ready.Load() }
+
+// Endpoints lists the endpoints of all services with their state.
+func (s *Sidecar) Endpoints() []admin.EndpointView { return s.endpointViews() }
+
+// Identity describes the identity in force.
+func (s *Sidecar) Identity() []admin.IdentityView { return s.identityViews() }
+
+// Listeners lists the bound listeners.
+func (s *Sidecar) Listeners() []admin.ListenerView { return s.listenerViews() }
+
+func (s *Sidecar) readyView() (bool, []string) {
+	switch {
+	case s.stopping.Load():
+		return false, []string{"draining"}
+	case !s.ready.Load():
+		return false, []string{"starting"}
+	case s.identity != nil && s.identity.Snapshot() == nil:
+		return false, []string{"no identity yet"}
+	}
+	return true, nil
+}
+
+func (s *Sidecar) listenerViews() []admin.ListenerView {
+	var all []admin.ListenerView
+	for _, l := range s.proxy.Listeners() {
+		c := l.Config()
+		v := admin.ListenerView{Name: c.Name, Addresses: l.Addresses(), Protocol: c.Protocol.String(), Direction: "outbound",
+			TLS: "none", Routes: len(c.Routes)}
+		if c.Inbound {
+			v.Direction = "inbound"
+		}
+		switch {
+		case c.Allow != nil:
+			v.TLS = "mtls"
+		case c.TLS != nil:
+			v.TLS = "tls"
+		}
+		v.ConnectionsActive, v.ConnectionsTotal = s.metrics.ListenerConns(c.Name)
+		all = append(all, v)
+	}
+	return all
+}
+
+func (s *Sidecar) serviceViews() []admin.ServiceView {
+	var all []admin.ServiceView
+	status := map[string]int{}
+	known := s.set.Status()
+	for i, k := range known {
+		status[k.Service] = i
+	}
+	for _, svc := range s.snapshotServices() {
+		v := admin.ServiceView{Name: svc.Name, Balance: svc.Settings().Balance}
+		for _, m := range svc.Set().Members {
+			v.Endpoints++
+			if !m.Down() {
+				v.Up++
+			}
+		}
+		if i, ok := status[svc.Name]; ok {
+			v.Source, v.UpdatedAt = known[i].From, known[i].Success
+			if known[i].Err != nil {
+				v.Error = known[i].Err.Error()
+			}
+		}
+		t := s.metrics.Totals(svc.Name)
+		v.Requests, v.Failures, v.P50Seconds, v.P99Seconds = t.Requests, t.Failures, t.P50.Seconds(), t.P99.Seconds()
+		all = append(all, v)
+	}
+	return all
+}
+
+func (s *Sidecar) endpointViews() []admin.EndpointView {
+	checks := map[string]health.Status{}
+	for _, c := range s.checker.Status() {
+		checks[c.Key] = c
+	}
+	now := s.engine.Loops()[0].Nanos()
+	var all []admin.EndpointView
+	for _, svc := range s.snapshotServices() {
+		totals := map[string]metrics.EndpointTotals{}
+		for _, t := range s.metrics.EndpointTotals(svc.Name) {
+			totals[t.Endpoint] = t
+		}
+		for _, m := range svc.Set().Members {
+			v := endpointView(svc, m, now)
+			v.Requests, v.Failures = totals[m.Address].Requests, totals[m.Address].Failures
+			if c, ok := checks[checkKey(svc.Name, m.ID, m.Address)]; ok && !c.At.IsZero() {
+				v.Since = c.Since
+				v.Check = &admin.CheckView{At: c.At, OK: c.OK, Detail: c.Result, DurationSeconds: c.Duration.Seconds()}
+			}
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+func endpointView(svc *upstream.Service, m upstream.Member, now int64) admin.EndpointView {
+	v := admin.EndpointView{Service: svc.Name, Address: m.Address, ID: m.ID, Weight: m.Weight, State: "up", InFlight: m.Inflight()}
+	switch {
+	case m.Down():
+		v.State, v.Reason = "down", "active check"
+	case m.Suspect(now):
+		v.State, v.Reason = "suspect", "connections to it failed"
+	}
+	if peers := svc.Expected(&m); peers != "" {
+		v.SPIFFEIDs = []string{peers}
+	}
+	return v
+}
+
+func (s *Sidecar) identityViews() []admin.IdentityView {
+	if s.identity == nil {
+		return nil
+	}
+	st := s.identity.Status()
+	v := admin.IdentityView{Source: st.Source, SPIFFEID: st.ID, Serial: st.Serial,
+		NotBefore: st.NotBefore, ExpiresAt: st.NotAfter, Error: st.LastError}
+	if snap := s.identity.Snapshot(); snap != nil {
+		v.TrustDomain = snap.ID().TrustDomain().Name()
+		for _, d := range snap.TrustDomains() {
+			v.Bundles = append(v.Bundles, admin.BundleView{TrustDomain: d.Name(), Authorities: snap.Authorities(d)})
+		}
+	}
+	return []admin.IdentityView{v}
+}
+
+// configView is the configuration in force, expanded, without secrets.
+func (s *Sidecar) configView() json.RawMessage {
+	return json.RawMessage(config.PrintJSON(s.current()))
+}
+
+func (s *Sidecar) snapshotServices() []*upstream.Service { return s.proxy.Snapshot().Services }
+
+// registerGauges feeds the metrics that are asked for at a scrape.
+func (s *Sidecar) registerGauges() {
+	s.metrics.Register(metrics.EndpointUp, func(emit metrics.Emit) {
+		for _, svc := range s.snapshotServices() {
+			for _, m := range svc.Set().Members {
+				up := 1.0
+				if m.Down() {
+					up = 0
+				}
+				emit(up, svc.Name, m.Address)
+			}
+		}
+	})
+	s.metrics.Register(metrics.DiscoveryAge, func(emit metrics.Emit) {
+		for _, st := range s.set.Status() {
+			emit(st.Age(time.Now()).Seconds(), st.Service)
+		}
+	})
+	if s.identity != nil {
+		s.metrics.Register(metrics.IdentityExpiry, func(emit metrics.Emit) {
+			if st := s.identity.Status(); st.Ready {
+				emit(float64(st.NotAfter.Unix()), st.ID)
+			}
+		})
+	}
+	if s.access != nil {
+		s.metrics.Register(metrics.AccessLogDropped, func(emit metrics.Emit) { emit(float64(s.access.Dropped())) })
+	}
+	s.registerEngine()
+}
+
+func (s *Sidecar) registerEngine() {
+	gauge := func(i metrics.Instrument, value func(loop int) float64) {
+		s.metrics.Register(i, func(emit metrics.Emit) {
+			for loop := range s.engine.Loops() {
+				emit(value(loop), fmt.Sprint(loop))
+			}
+		})
+	}
+	stats := s.engine.Stats
+	gauge(metrics.EngineTasks, func(l int) float64 { return float64(stats().Loops[l].Tasks) })
+	gauge(metrics.EngineConnections, func(l int) float64 { return float64(stats().Loops[l].Conns) })
+	gauge(metrics.EngineLoopLag, func(l int) float64 { return stats().Loops[l].Lag.Seconds() })
+	gauge(metrics.EnginePanics, func(l int) float64 { return float64(stats().Loops[l].Panics) })
+	gauge(metrics.EngineAcceptBackoffs, func(l int) float64 { return float64(stats().Loops[l].AcceptBackoffs) })
+}
+
+var _ proxy.Meter = (*metrics.Metrics)(nil)
