@@ -44,7 +44,7 @@ func DefaultLimits() Limits {
 }
 
 // WithDefaults replaces zero limits by the defaults, and keeps the request line
-// within the head.
+// within the head. Without it every connection keeps a copy of its own.
 func (l Limits) WithDefaults() Limits {
 	d := DefaultLimits()
 	if l.Head <= 0 {
@@ -59,7 +59,19 @@ func (l Limits) WithDefaults() Limits {
 	if l.Trailers <= 0 {
 		l.Trailers = d.Trailers
 	}
-	l.RequestLine = min(l.RequestLine, l.Head)
+	// The request line, with an empty line before it and its own end, must be
+	// within the head, so that one limit never hides the other.
+	l.Head = max(l.Head, 64)
+	l.RequestLine = min(l.RequestLine, l.Head-4)
+	return l
+}
+
+// complete returns l itself where its defaults were filled in, so that all
+// connections share it.
+func (l *Limits) complete() *Limits {
+	if d := l.WithDefaults(); d != *l {
+		return &d
+	}
 	return l
 }
 

@@ -1,6 +1,9 @@
 package http1
 
 import (
+	"io"
+	"net"
+
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/message"
 )
@@ -10,72 +13,135 @@ import (
 // nothing but this record.
 type Server struct {
 	conn
-}
-
-type conn struct {
-	t       Transport
-	b       Buffers
-	in, out uint64
+	options *ServerOptions
 }
 
 var _ message.Stream = (*Server)(nil)
 
-// NewServer returns a server on t. o is kept, not copied: fill it with
-// Limits.WithDefaults once per listener and share it.
-func NewServer(t Transport, b Buffers, o *ServerOptions) *Server { panic("unbuilt") }
+// NewServer returns a server on t. o is kept, not copied: it is filled once per
+// listener, Limits with WithDefaults, and shared.
+func NewServer(t Transport, b Buffers, o *ServerOptions) *Server {
+	s := &Server{}
+	s.Init(t, b, o)
+	return s
+}
 
-// ReadHead implements message.Stream. A malformed request is a *policy.Error;
-// the caller answers with WriteHead and WriteBody and then closes.
-func (s *Server) ReadHead(h *message.Head) error { panic("unbuilt") }
+// Init is NewServer for a Server that is part of a larger record.
+func (s *Server) Init(t Transport, b Buffers, o *ServerOptions) {
+	*s = Server{conn: conn{t: t, b: b, limits: o.Limits.complete()}, options: o}
+}
 
-// ReadBody implements message.Stream.
-func (c *conn) ReadBody() (p []byte, end bool, err error) { panic("unbuilt") }
+// ReadHead implements message.Stream. A bare io.EOF says that the client closed
+// before a first byte. A malformed request is a *policy.Error; unless its Reason
+// has no status, the caller still answers with WriteHead and WriteBody (the head
+// will announce the close) and then closes. With no byte buffered, a
+// RequestTimeout means that the connection was merely idle: see Buffered.
+func (s *Server) ReadHead(h *message.Head) error {
+	h.Reset()
+	switch {
+	case s.is(flagReset):
+		return s.readFailed(net.ErrClosed, policy.PhaseHead)
+	case s.is(flagBroken) || s.rstate != readNothing && !s.KeepAlive():
+		return s.misused("a request read before the exchange before was complete")
+	}
+	s.newMessage()
+	p := parser{h: h, limits: s.limits, request: true, connect: s.options.AllowConnect}
+	n, err := s.readSection(&p)
+	if err != nil {
+		s.flags |= flagClose
+		return err
+	}
+	if f := p.finishRequest(); f.bad() {
+		s.flags |= flagClose
+		return s.violated(f, policy.PhaseHead)
+	}
+	s.r += uint32(n)
+	s.remember(h)
+	s.beginBody(&h.Framing)
+	return nil
+}
 
-// Trailers implements message.Stream.
-func (c *conn) Trailers() *message.Head { panic("unbuilt") }
+// between reports whether no message is under way in either direction.
+func (s *Server) between() bool {
+	return (s.rstate == readNothing || s.rstate == readDone) &&
+		(s.wstate == writeNothing || s.wstate == writeDone)
+}
 
-// WriteHead implements message.Stream. Framing.Close of h is the other
-// connection's business and ignored; see SetClose.
-func (s *Server) WriteHead(h *message.Head) error { panic("unbuilt") }
+// readSection reads until p has a whole section, which it loads into the head
+// but leaves in the buffer.
+func (c *conn) readSection(p *parser) (int, error) {
+	phase := policy.PhaseHead
+	if c.is(flagClient) {
+		phase = policy.PhaseWait
+	}
+	for {
+		n, f := p.next(c.buf[c.r:c.w])
+		if f.bad() {
+			return 0, c.violated(f, phase)
+		}
+		if n > 0 {
+			p.h.Load(c.buf[c.r : c.r+uint32(n)])
+			return n, nil
+		}
+		if err := c.fill(c.bufferSize()); err != nil {
+			if err == io.EOF && c.r == c.w && !c.is(flagClient) {
+				c.flags |= flagBroken
+				return 0, io.EOF
+			}
+			return 0, c.readFailed(err, phase)
+		}
+	}
+}
 
-// WriteBody implements message.Stream.
-func (c *conn) WriteBody(p []byte, end bool) error { panic("unbuilt") }
+// remember keeps what the answer's framing depends on.
+func (s *Server) remember(h *message.Head) {
+	f := &h.Framing
+	method := h.MethodBytes()
+	s.set(flagOld, f.Minor == 0)
+	s.set(flagClose, f.Close)
+	s.set(flagExpect, f.Continue)
+	s.set(flagUpgrade, f.Upgrade.End != 0)
+	s.set(flagHead, string(method) == "HEAD")
+	s.set(flagConnect, string(method) == "CONNECT")
+}
 
-// WriteTrailers implements message.Stream.
-func (c *conn) WriteTrailers(t *message.Head) error { panic("unbuilt") }
-
-// Flush implements message.Stream.
-func (c *conn) Flush() error { panic("unbuilt") }
-
-// Reset implements message.Stream: it closes the connection. Buffers stay with
-// their users (a sibling task may be parked on them) until Release.
-func (c *conn) Reset(r policy.Reason) { panic("unbuilt") }
+func (c *conn) set(f flags, on bool) {
+	if on {
+		c.flags |= f
+	}
+}
 
 // KeepAlive reports, after an exchange, whether another request may follow: both
-// messages complete, and neither side wants to close.
-func (s *Server) KeepAlive() bool { panic("unbuilt") }
+// messages are complete and neither side wants to close.
+func (s *Server) KeepAlive() bool {
+	return s.rstate == readDone && s.wstate == writeDone &&
+		!s.is(flagBroken|flagWriteBroken|flagReset|flagClose)
+}
 
-// Idle reports that no exchange is under way and no byte is buffered, here or
-// in the transport, so that the connection may wait without a task.
-func (s *Server) Idle() bool { panic("unbuilt") }
+// Idle reports that no exchange is under way and that no byte is buffered, here
+// or in the transport, so that the connection may wait without a task. Before the
+// first request it is idle too.
+func (s *Server) Idle() bool {
+	return s.between() && s.Buffered() == 0 && !s.t.Pending()
+}
 
-// Release gives the buffers back and reports true, or false if bytes of a next
-// request are buffered (pipelining), which it keeps. After Reset it always gives
-// them back. No task may be using the stream.
-func (c *conn) Release() bool { panic("unbuilt") }
-
-// Buffered returns the number of bytes read and not consumed.
-func (c *conn) Buffered() int { panic("unbuilt") }
-
-// BytesIn and BytesOut count the bytes of the connection, heads included.
-func (c *conn) BytesIn() uint64 { return c.in }
-
-// BytesOut counts the bytes written.
-func (c *conn) BytesOut() uint64 { return c.out }
-
-// SetClose makes the next head say Connection: close (for drain).
-func (c *conn) SetClose() { panic("unbuilt") }
-
-// DrainBody reads and drops at most max bytes of an unread request body, so that
-// the connection may be kept, and reports whether its end was reached. It parks.
-func (s *Server) DrainBody(max int) bool { panic("unbuilt") }
+// DrainBody reads and drops up to most bytes of an unread request body, so that
+// the connection can be kept, and reports whether the body's end was reached. It
+// does nothing for a client that still waits for 100: whether that one will send
+// its body cannot be known. It parks; set a read deadline before.
+func (s *Server) DrainBody(most int) bool {
+	if s.is(flagExpect) && s.Buffered() == 0 {
+		return s.rstate == readDone
+	}
+	for s.rstate != readDone {
+		if s.is(flagBroken) || most <= 0 || s.rstate == readTunnel || s.rstate == readNothing {
+			return false
+		}
+		p, _, err := s.ReadBody()
+		if err != nil {
+			return false
+		}
+		most -= len(p)
+	}
+	return true
+}

@@ -55,6 +55,12 @@ func IsToken[T string | []byte](b T) bool {
 	return len(b) != 0
 }
 
+// IsTokenByte reports whether c may stand in a token.
+func IsTokenByte(c byte) bool { return classes[c]&classToken != 0 }
+
+// IsValueByte reports whether c may stand in a field value.
+func IsValueByte(c byte) bool { return classes[c]&classValue != 0 }
+
 // TokenLen returns the number of token characters at the start of b.
 func TokenLen(b []byte) int {
 	for i, c := range b {
