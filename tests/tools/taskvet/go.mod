@@ -2,4 +2,9 @@ module github.com/larboard-proxy/larboard/tests/tools/taskvet
 
 go 1.26.0
 
-require golang.org/x/tools v0.51.0 // indirect
+require golang.org/x/tools v0.51.0
+
+require (
+	golang.org/x/mod v0.41.0 // indirect
+	golang.org/x/sync v0.23.0 // indirect
+)

@@ -1,0 +1,6 @@
+package message
+
+type Stream interface {
+	ReadHead() error
+	Reset()
+}
