@@ -48,8 +48,8 @@ type FilesIdentity struct {
 // lie in a directory.
 type DevIdentity struct {
 	TrustDomain string `yaml:"trust_domain"`
-	// ID is the SPIFFE ID this proxy gives itself; empty: derived from
-	// Workload.Service.
+	// ID is the SPIFFE ID this proxy gives itself; empty: that of Workload.Service by
+	// Consul's convention, or the path /larboard without a workload.
 	ID string `yaml:"id"`
 	// Socket, as a path, serves the Workload API to others; empty: not served.
 	Socket string `yaml:"socket" is:"path"`

@@ -32,7 +32,7 @@ func Load(name string, data []byte) (*Config, Problems) {
 	if d.budget >= 0 {
 		v.validate()
 	}
-	d.problems.sort()
+	d.problems.Sort()
 	return c, d.problems.shortened()
 }
 

@@ -16,11 +16,7 @@ var update = flag.Bool("update", false, "write the expected files of testdata an
 // positions are written in the expected text.
 func readCase(t *testing.T, file string) (*Config, Problems) {
 	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Load(filepath.Base(file), data)
+	return Load(filepath.Base(file), mustRead(t, file))
 }
 
 // golden compares got with the file beside the case, or writes it with -update.
@@ -103,4 +99,13 @@ func readBack(t *testing.T, c *Config) {
 	if !reflect.DeepEqual(&want, again) {
 		t.Errorf("read back:\n%+v\nwant:\n%+v", again, &want)
 	}
+}
+
+func mustRead(tb testing.TB, file string) []byte {
+	tb.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
 }

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -58,7 +59,7 @@ func nodeOf(v reflect.Value) *yaml.Node {
 	case reflect.Int:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.FormatInt(v.Int(), 10)}
 	case reflect.Float64:
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!float", Value: strconv.FormatFloat(v.Float(), 'f', -1, 64)}
+		return fractionNode(strconv.FormatFloat(v.Float(), 'f', -1, 64))
 	}
 	panic("config: no way to print " + v.Type().String())
 }
@@ -68,6 +69,14 @@ func textNode(text string) *yaml.Node {
 		return nil
 	}
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
+}
+
+// fractionNode avoids a visible tag: 0 and 1 look like whole numbers.
+func fractionNode(text string) *yaml.Node {
+	if strings.Contains(text, ".") {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!float", Value: text}
+	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: text}
 }
 
 // structNode leaves out a mapping without entries where it says nothing, which is

@@ -77,8 +77,8 @@ func (ps Problems) shortened() Problems {
 	return append(ps[:maxProblems:maxProblems], Problem{File: ps[0].File, Message: more})
 }
 
-// sort puts the problems in the order of the file.
-func (ps Problems) sort() {
+// Sort puts the problems in the order of the file.
+func (ps Problems) Sort() {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		if a.Line != b.Line {
 			return a.Line - b.Line

@@ -71,9 +71,6 @@ func (v *validator) dev(d *DevIdentity) {
 	if err == nil && d.TrustDomain != "" && id.TrustDomain().Name() != d.TrustDomain {
 		v.report("identity.dev.id", fmt.Sprintf("%q is not of the trust domain %q", d.ID, d.TrustDomain))
 	}
-	if d.ID == "" && v.config.Workload == nil {
-		v.report("identity.dev.id", "is missing; without a workload nothing else says who we are")
-	}
 	v.socketPath("identity.dev.socket", d.Socket)
 	if d.TTL < minTTL {
 		v.report("identity.dev.ttl", fmt.Sprintf("%s is less than %s", d.TTL, minTTL))

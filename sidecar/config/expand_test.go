@@ -1,0 +1,78 @@
+package config
+
+import (
+	"reflect"
+	"testing"
+	"time"
+)
+
+func load(t *testing.T, text string) *Config {
+	t.Helper()
+	c, problems := Load("f.yaml", []byte(text))
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestExpandLeavesItsInputAlone(t *testing.T) {
+	text := small + "workload: {service: web, address: 127.0.0.1:8000, listen: 0.0.0.0:20000}\n" +
+		"upstreams: [{service: api, bind: 127.0.0.1:9191}]\nidentity: {spiffe: {}}\n"
+	c, untouched := load(t, text), load(t, text)
+	Expand(c)
+	if !reflect.DeepEqual(c, untouched) {
+		t.Errorf("got %+v, want %+v", c, untouched)
+	}
+	once := Expand(c)
+	if twice := Expand(once); !reflect.DeepEqual(once, twice) {
+		t.Errorf("a second expansion changes something: %+v, %+v", once, twice)
+	}
+}
+
+func TestExpandUpstream(t *testing.T) {
+	base := "identity: {spiffe: {}}\ntimeouts: {connect: 3s}\nupstreams:\n- {service: api, bind: 127.0.0.1:9191"
+	for _, test := range []struct {
+		name, text string
+		want       Service
+	}{
+		{"discovers mesh proxies", base + "}", Service{Discovery: mesh("api", true), Balance: RoundRobin}},
+		{"tags keep the mesh", base + ", discovery: {consul: {service: a}}}", Service{Discovery: mesh("a", true), Balance: RoundRobin}},
+		{"not by proxies", base + ", discovery: {consul: {connect: false}}}", Service{Discovery: mesh("api", false), Balance: RoundRobin}},
+		{"endpoints", base + ", balance: p2c, endpoints: [10.0.0.1:1], ids: [spiffe://a/b]}", Service{
+			Endpoints: []Endpoint{{Address: "10.0.0.1:1", Weight: 1}}, Balance: P2C,
+			TLS: &ServiceTLS{SPIFFE: &ServiceSPIFFE{IDs: []IDPattern{"spiffe://a/b"}}},
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := Expand(load(t, test.text))
+			want := test.want
+			want.Name = "api"
+			want.Timeouts.setDefaults()
+			want.Timeouts.inheritFrom(c.Timeouts)
+			if want.TLS == nil {
+				want.TLS = &ServiceTLS{SPIFFE: &ServiceSPIFFE{}}
+			}
+			if len(c.Services) != 1 || !reflect.DeepEqual(c.Services[0], want) {
+				t.Errorf("got %+v, want %+v", c.Services, want)
+			}
+			l := c.Listeners[0]
+			if l.Name != "api" || l.Direction != Outbound || l.Address[0] != "127.0.0.1:9191" || l.Routes[0].Service != "api" || l.TLS != nil {
+				t.Errorf("got %+v", l)
+			}
+			if want.Timeouts.Connect != Duration(3*time.Second) {
+				t.Errorf("connect timeout %v is not inherited", want.Timeouts.Connect)
+			}
+		})
+	}
+}
+
+func mesh(service string, connect bool) *Discovery {
+	return &Discovery{Consul: &ConsulDiscovery{Service: service, Connect: connect, PassingOnly: true}}
+}
+
+func TestExpandUpstreamOfADescribedService(t *testing.T) {
+	c := Expand(load(t, "services: [{name: api, endpoints: [127.0.0.1:1]}]\nupstreams: [{service: api, bind: 127.0.0.1:9191}]\n"))
+	if len(c.Services) != 1 || c.Services[0].TLS != nil || len(c.Listeners) != 1 {
+		t.Errorf("got %+v", c)
+	}
+}
