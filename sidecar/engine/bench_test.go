@@ -79,3 +79,27 @@ func BenchmarkEchoRoundTrip(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkTLSRoundTrip is the echo over TLS 1.3, both sides on one loop.
+func BenchmarkTLSRoundTrip(b *testing.B) {
+	server, client := tlsPair(b)
+	e := running(b, Options{Loops: 1})
+	ln := serveTLS(b, e, server, echoTLS)
+	l := e.Loops()[0]
+	on(b, l, func(*Task) {
+		c, err := l.Dial(ln.Addr(), time.Second)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		x := TLSClient(c, client)
+		defer x.Close()
+		p := make([]byte, 100)
+		in := make([]byte, 512)
+		b.ReportAllocs()
+		for b.Loop() {
+			x.Write(p)
+			x.Read(in)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -56,26 +57,43 @@ func (e *Engine) Listen(network, address string, accept func(*Loop, *Conn)) (*Li
 	if err != nil {
 		return nil, fmt.Errorf("engine: listen %s: %w", address, err)
 	}
-	if err := e.probe(addr); err != nil {
+	ln := &Listener{engine: e, accept: accept}
+	fds, err := ln.bind(addr)
+	if errors.Is(err, syscall.EAFNOSUPPORT) && addr.Addr() == netip.IPv6Unspecified() {
+		fds, err = ln.bind(netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("engine: listen %s: %w", address, err)
 	}
-	ln := &Listener{engine: e, accept: accept}
-	fds := make([]int, 0, len(e.loops))
-	for _, l := range e.loops {
+	for i, l := range e.loops {
+		if !l.post(func() { l.startAccepting(ln, fds[i]) }) {
+			l.poller.CloseSocket(fds[i], false)
+		}
+	}
+	return ln, nil
+}
+
+// bind opens a socket for each loop, all on the port that the first one gets.
+func (ln *Listener) bind(addr netip.AddrPort) ([]int, error) {
+	loops := ln.engine.loops
+	if p, ok := loops[0].poller.(Prober); ok && addr.Port() != 0 {
+		if err := p.Probe(addr); err != nil {
+			return nil, err
+		}
+	}
+	fds := make([]int, 0, len(loops))
+	for _, l := range loops {
 		fd, bound, err := l.poller.Listen(addr)
 		if err != nil {
 			for i, fd := range fds {
-				e.loops[i].poller.CloseSocket(fd, false)
+				loops[i].poller.CloseSocket(fd, false)
 			}
-			return nil, fmt.Errorf("engine: listen %s: %w", address, err)
+			return nil, err
 		}
 		fds = append(fds, fd)
 		addr, ln.addr = netip.AddrPortFrom(addr.Addr(), bound.Port()), bound
 	}
-	for i, l := range e.loops {
-		l.Post(func() { l.startAccepting(ln, fds[i]) })
-	}
-	return ln, nil
+	return fds, nil
 }
 
 // Prober is what a Poller may also offer: to say whether an address is free. SO_REUSEPORT
@@ -83,13 +101,6 @@ func (e *Engine) Listen(network, address string, accept func(*Loop, *Conn)) (*Li
 type Prober interface {
 	// Probe returns EADDRINUSE if anybody listens on addr. Any goroutine.
 	Probe(addr netip.AddrPort) error
-}
-
-func (e *Engine) probe(addr netip.AddrPort) error {
-	if p, ok := e.loops[0].poller.(Prober); ok && addr.Port() != 0 {
-		return p.Probe(addr)
-	}
-	return nil
 }
 
 func resolveListen(network, address string) (netip.AddrPort, error) {

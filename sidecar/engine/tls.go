@@ -26,6 +26,7 @@ type TLS struct {
 	err   error
 	state tlsState
 	held  bool    // one holds a byte that Pending took
+	dry   bool    // crypto/tls holds nothing
 	one   [1]byte // see Pending
 }
 
@@ -120,14 +121,16 @@ func (x *TLS) Read(p []byte) (int, error) {
 		return 0, ErrTimeout
 	}
 	for {
+		if x.dry && !c.Pending() { // crypto/tls would only come to the same, with an allocation
+			if err := c.waitReadable(); err != nil {
+				return 0, err
+			}
+		}
 		n, err := x.readNow(p, wireReads)
 		if n > 0 {
 			return n, nil // an error stays in crypto/tls for the next call
 		}
 		if err != ErrWouldBlock {
-			return 0, err
-		}
-		if err := c.waitReadable(); err != nil {
 			return 0, err
 		}
 	}
@@ -140,6 +143,12 @@ func (x *TLS) readNow(p []byte, mode wireMode) (int, error) {
 	x.wire.mode = wireReads
 	if x.conn.out != nil {
 		x.conn.flushNow()
+	}
+	// Nothing is left in crypto/tls if it said so, or if it had just one record since, and
+	// that one is all read.
+	x.dry = err == ErrWouldBlock || x.wire.frames.complete == 1 && 0 < n && n < len(p)
+	if x.dry {
+		x.wire.frames.complete = 0
 	}
 	return n, err
 }
@@ -157,13 +166,14 @@ func (x *TLS) unhold(p []byte) int {
 }
 
 // Pending reports whether Read would find something: a socket not known to be drained, or
-// bytes that crypto/tls has buffered. The latter it finds out by reading one byte with a
-// connection that offers nothing; the byte is kept for the next Read.
+// bytes that crypto/tls has buffered. Where the record headers do not tell, it finds that out
+// by reading one byte with a connection that offers nothing; the byte is kept for the next
+// Read.
 func (x *TLS) Pending() bool {
 	if x.held || x.conn.Pending() {
 		return true
 	}
-	if x.state != tlsReady || x.err != nil {
+	if x.dry || x.state != tlsReady || x.err != nil {
 		return false
 	}
 	n, err := x.readNow(x.one[:], wireDry)

@@ -322,3 +322,66 @@ func TestTLSStalledWriterDoesNotHoldTheReader(t *testing.T) {
 		t.Error("writer succeeded")
 	}
 }
+
+func TestFramesCountsRecordsInAnyPieces(t *testing.T) {
+	stream := []byte{23, 3, 3, 0, 2, 'a', 'b', 22, 3, 3, 0, 0, 23, 3, 3, 1, 0}
+	stream = append(stream, make([]byte, 256)...)
+	stream = append(stream, 23, 3, 3, 0, 9)
+	for size := 1; size <= len(stream); size++ {
+		var f frames
+		for p := stream; len(p) > 0; {
+			n := min(size, len(p))
+			f.see(p[:n])
+			p = p[n:]
+		}
+		if f.complete != 3 || f.left != 9 {
+			t.Fatalf("in pieces of %d: %d complete, %d left", size, f.complete, f.left)
+		}
+	}
+}
+
+// TestTLSPendingAgreesWithCryptoTLS reads requests of random shapes and compares what the
+// record headers say with what crypto/tls says.
+func TestTLSPendingAgreesWithCryptoTLS(t *testing.T) {
+	server, client := tlsPair(t)
+	e := running(t, Options{})
+	result := make(chan int, 1)
+	ln := serveTLS(t, e, server, func(task *Task, x *TLS) {
+		known := 0
+		b := make([]byte, 40)
+		for {
+			_, err := x.Read(b)
+			if err != nil {
+				break
+			}
+			if x.dry {
+				known++
+				if n, err := x.readNow(b[:1], wireDry); n != 0 || err != ErrWouldBlock {
+					t.Errorf("dry, but crypto/tls had %d, %v", n, err)
+				}
+			}
+			x.Write([]byte("."))
+		}
+		result <- known
+	})
+	batch := &batching{TCPConn: dialTCP(t, ln)}
+	c := tls.Client(batch, client)
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	go io.Copy(io.Discard, batch.TCPConn)
+	for i := range 200 {
+		batch.hold, batch.held = true, nil
+		for range 1 + i%3 {
+			c.Write(make([]byte, 1+i*7%100))
+		}
+		cut := i % len(batch.held)
+		batch.TCPConn.Write(batch.held[:cut])
+		batch.TCPConn.Write(batch.held[cut:])
+	}
+	batch.hold = false
+	c.CloseWrite()
+	if known := <-result; known == 0 {
+		t.Error("never known to be dry")
+	}
+}

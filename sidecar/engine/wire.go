@@ -9,8 +9,9 @@ import (
 // the owner sets; crypto/tls calls SetWriteDeadline by itself around close_notify, to bound
 // a write that here cannot block.
 type wire struct {
-	conn *Conn
-	mode wireMode
+	conn   *Conn
+	mode   wireMode
+	frames frames
 }
 
 type wireMode uint8
@@ -29,9 +30,52 @@ func (w *wire) Read(p []byte) (int, error) {
 		if err := w.conn.Flush(); err != nil {
 			return 0, err
 		}
-		return w.conn.Read(p)
+		n, err := w.conn.Read(p)
+		w.frames.see(p[:n])
+		return n, err
 	}
-	return w.conn.TryRead(p)
+	n, err := w.conn.TryRead(p)
+	w.frames.see(p[:n])
+	return n, err
+}
+
+// frames follows the record headers of what crypto/tls was given (RFC 8446 section 5.1), to
+// know in the common case that it has nothing left, without asking it.
+type frames struct {
+	complete int // records that ended since crypto/tls was last known to hold none
+	left     int // bytes missing of the current record's body
+	have     int // bytes of the current header
+	size     [2]byte
+}
+
+const recordHeader = 5
+
+func (f *frames) see(p []byte) {
+	for len(p) > 0 {
+		if f.have < recordHeader {
+			if f.have >= 3 {
+				f.size[f.have-3] = p[0]
+			}
+			p = p[1:]
+			if f.have++; f.have == recordHeader {
+				f.left = int(f.size[0])<<8 | int(f.size[1])
+				f.end()
+			}
+			continue
+		}
+		n := min(f.left, len(p))
+		f.left -= n
+		p = p[n:]
+		f.end()
+	}
+}
+
+// end counts the record if nothing of it is missing.
+func (f *frames) end() {
+	if f.left == 0 {
+		f.complete++
+		f.have = 0
+	}
 }
 
 // Write appends; it never parks.
