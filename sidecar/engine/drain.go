@@ -17,6 +17,7 @@ func (l *Loop) drain(deadline time.Time) {
 	}
 	if !d.active {
 		d.active = true
+		d.forced = deadline.IsZero() // then nothing more is accepted
 		l.closeAcceptors()
 		if f := l.engine.options.OnDrain; f != nil {
 			f(l)
@@ -67,6 +68,7 @@ func (l *Loop) drainTurn() {
 
 // end frees what the loop owns. No task is active, except abandoned ones.
 func (l *Loop) end() {
+	l.draining.forced = true
 	for _, c := range l.table {
 		if c != nil {
 			c.Close()

@@ -271,3 +271,31 @@ func (b *syncBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// TestCloseAcceptsWhatIsConnected: the kernel resets connections that wait in the queue of a
+// listener when it closes, although their clients have already sent a request.
+func TestCloseAcceptsWhatIsConnected(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(*Engine, *Listener)
+	}{
+		{"listener", func(_ *Engine, ln *Listener) { ln.Close() }},
+		{"drain", func(e *Engine, _ *Listener) { e.Drain(time.Now().Add(time.Minute)) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e, l := stepped(t, Options{})
+			ln := serve(t, e, echo)
+			l.Step(0)
+			const clients = 100
+			conns := make([]*net.TCPConn, clients)
+			for i := range conns {
+				conns[i] = dialTCP(t, ln)
+			}
+			c.end(e, ln)
+			settle(l)
+			if n := e.Stats().Total().Accepted; n != clients {
+				t.Errorf("accepted %d of %d", n, clients)
+			}
+		})
+	}
+}

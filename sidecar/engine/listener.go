@@ -150,8 +150,8 @@ func (l *Loop) startAccepting(ln *Listener, fd int) {
 func (l *Loop) stopAccepting(ln *Listener) {
 	for i, a := range l.accepting {
 		if a != nil && a.listener == ln {
-			a.close()
 			l.accepting[i] = nil // places are never used again
+			a.close()
 		}
 	}
 }
@@ -159,13 +159,22 @@ func (l *Loop) stopAccepting(ln *Listener) {
 func (l *Loop) closeAcceptors() {
 	for i, a := range l.accepting {
 		if a != nil {
-			a.close()
 			l.accepting[i] = nil
+			a.close()
 		}
 	}
 }
 
+// close accepts what is already connected, since closing would reset it, and then closes.
 func (a *acceptor) close() {
+	a.timer.Stop()
+	a.ready, a.paused = !a.loop.draining.forced, false
+	for range backlog / acceptsPerTurn {
+		if !a.ready || a.paused {
+			break
+		}
+		a.run()
+	}
 	a.timer.Stop()
 	a.loop.poller.CloseSocket(a.fd, false)
 }
