@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -224,3 +225,20 @@ func ours() []string {
 	}
 	return found
 }
+
+func parsedBundle(c *ca) []*x509.Certificate { return []*x509.Certificate{c.cert} }
+
+// logTo makes a logger that calls f with the message of the first warning.
+func logTo(f func(string)) *slog.Logger {
+	var once sync.Once
+	return slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		if strings.Contains(string(p), "level=WARN") {
+			once.Do(func() { f(string(p)) })
+		}
+		return len(p), nil
+	}), nil))
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
