@@ -166,7 +166,8 @@ const tolerated = 0.001
 
 func (r loadResult) check() error {
 	if r.Requests == 0 {
-		return errors.New("no request was answered")
+		return fmt.Errorf("no request was answered in %v; %d failed, the first: %q; %.2f of a CPU went to others",
+			r.Elapsed, r.Failed, r.Example, r.Foreign)
 	}
 	if float64(r.Failed) > tolerated*float64(r.Requests) {
 		return fmt.Errorf("%d of %d requests failed, the first: %s", r.Failed, r.Requests+r.Failed, r.Example)

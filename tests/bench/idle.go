@@ -6,31 +6,17 @@ import (
 	"time"
 )
 
-// measureIdle starts a fresh proxy for each value: what an allocator kept from
-// the round before is not the cost of a connection.
+// measureIdle takes a few rounds only: memory varies little.
 func (b *bench) measureIdle(ctx context.Context, s scenario, l *line) error {
 	if b.o.short {
 		s.idle /= 10
 	}
-	return b.rounds(l, min(b.o.rounds, 3), func(second bool) (float64, error) {
-		c := b.reference
-		if second {
-			c = b.subject
-		}
-		v, err := b.idleMemory(ctx, s, c)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", c.name, err)
-		}
-		return v, nil
+	return b.rounds(ctx, l, min(b.o.rounds, 3), func(p *proxy, _ bool) (float64, error) {
+		return b.idleMemory(ctx, s, p)
 	})
 }
 
-func (b *bench) idleMemory(ctx context.Context, s scenario, c contender) (float64, error) {
-	p, err := c.start(ctx, b.proxyCPU, b.dir, b.site)
-	if err != nil {
-		return 0, err
-	}
-	defer p.stop()
+func (b *bench) idleMemory(ctx context.Context, s scenario, p *proxy) (float64, error) {
 	// What the first requests bring into memory is not the connections' cost.
 	warm := b.spec(s, p, 300*time.Millisecond)
 	warm.Conns = 16

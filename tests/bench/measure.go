@@ -7,23 +7,18 @@ import (
 	"time"
 )
 
-// measure runs the rounds of one scenario, first the one proxy then the other
-// and in the next round the other way round, so that a drift of the machine
-// favours neither.
+// measure runs the rounds of one scenario.
 func (b *bench) measure(ctx context.Context, s scenario) (line, error) {
-	l := line{Name: s.name, About: s.about, Unit: s.unit(), Target: s.target}
+	l := line{Name: s.name, About: s.about, Unit: s.unit(), Target: s.target, site: b.site}
+	l.site.Buffer = s.buffer
 	var err error
 	switch {
 	case s.idle > 0:
 		err = b.measureIdle(ctx, s, &l)
 	case s.tail:
-		err = b.withBoth(ctx, func(reference, subject *proxy) error {
-			return b.measureTail(ctx, s, &l, reference, subject)
-		})
+		err = b.measureTail(ctx, s, &l)
 	default:
-		err = b.withBoth(ctx, func(reference, subject *proxy) error {
-			return b.measureCPU(ctx, s, &l, reference, subject)
-		})
+		err = b.measureCPU(ctx, s, &l)
 	}
 	if err == nil {
 		l.summary = summarize(l.Rounds)
@@ -31,28 +26,20 @@ func (b *bench) measure(ctx context.Context, s scenario) (line, error) {
 	return l, err
 }
 
-// withBoth keeps both proxies alive for a scenario; the one that is not loaded
-// sleeps.
-func (b *bench) withBoth(ctx context.Context, f func(reference, subject *proxy) error) error {
-	reference, err := b.reference.start(ctx, b.proxyCPU, b.dir, b.site)
-	if err != nil {
-		return err
-	}
-	defer reference.stop()
-	subject, err := b.subject.start(ctx, b.proxyCPU, b.dir, b.site)
-	if err != nil {
-		return err
-	}
-	defer subject.stop()
-	return f(reference, subject)
-}
+// value measures one side of a round on a proxy that was just started. Two
+// processes of one program differ by a few per cent for as long as they live
+// (where their memory happens to lie); a fresh one for each value puts that
+// into the spread instead of the ratio.
+type value func(p *proxy, subject bool) (float64, error)
 
-// rounds calls one for both proxies n times and collects the values.
-func (b *bench) rounds(l *line, n int, one func(subject bool) (float64, error)) error {
+// rounds takes n pairs of values, first the one proxy then the other and in the
+// next round the other way round, so that a drift of the machine favours
+// neither.
+func (b *bench) rounds(ctx context.Context, l *line, n int, measure value) error {
 	for i := range n {
 		var p pair
 		for _, subject := range []bool{i%2 == 1, i%2 == 0} {
-			v, err := one(subject)
+			v, err := b.fresh(ctx, l.site, subject, measure)
 			if err != nil {
 				return err
 			}
@@ -63,10 +50,39 @@ func (b *bench) rounds(l *line, n int, one func(subject bool) (float64, error)) 
 			}
 		}
 		l.Rounds = append(l.Rounds, p)
-		fmt.Fprintf(b.progress, "%-10s %d/%d  %s %.4g  %s %.4g %s  ratio %.3f\n", l.Name, i+1, n,
-			b.reference.name, p.Reference, b.subject.name, p.Subject, l.Unit, p.ratio())
+		fmt.Fprintf(b.progress, "%-10s %d/%d  %s %s  %s %s %s  ratio %.3f\n", l.Name, i+1, n,
+			b.reference.name, figure(p.Reference), b.subject.name, figure(p.Subject), l.Unit, p.ratio())
 	}
 	return nil
+}
+
+func (b *bench) fresh(ctx context.Context, where site, subject bool, measure value) (float64, error) {
+	c := b.reference
+	if subject {
+		c = b.subject
+	}
+	p, err := c.start(ctx, b.proxyCPU, b.dir, where)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	v, err := measure(p, subject)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", c.name, err)
+	}
+	return v, nil
+}
+
+// measureCPU takes the proxy's own CPU time for each completed request.
+func (b *bench) measureCPU(ctx context.Context, s scenario, l *line) error {
+	return b.rounds(ctx, l, b.o.rounds, func(p *proxy, subject bool) (float64, error) {
+		r, err := b.load(ctx, b.spec(s, p, b.o.round))
+		if err != nil {
+			return 0, err
+		}
+		l.note(subject, r)
+		return float64(r.CPU) / float64(r.Requests) / 1e3, nil
+	})
 }
 
 // spec is a scenario's load for one running proxy.
@@ -82,22 +98,6 @@ func (b *bench) spec(s scenario, p *proxy, window time.Duration) loadSpec {
 		spec.Addr, spec.CA = p.site.HTTPS, p.site.Cert
 	}
 	return spec
-}
-
-// measureCPU takes the proxy's own CPU time for each completed request.
-func (b *bench) measureCPU(ctx context.Context, s scenario, l *line, reference, subject *proxy) error {
-	return b.rounds(l, b.o.rounds, func(second bool) (float64, error) {
-		p := reference
-		if second {
-			p = subject
-		}
-		r, err := b.load(ctx, b.spec(s, p, b.o.round))
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", p.name, err)
-		}
-		l.note(second, r)
-		return float64(r.CPU) / float64(r.Requests) / 1e3, nil
-	})
 }
 
 func (b *bench) startLoad(spec loadSpec) (*process, error) {

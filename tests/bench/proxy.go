@@ -24,6 +24,7 @@ type site struct {
 	Origin           originAddrs
 	Cert, Key, Both  string
 	FDs              uint64 // open files this process may have
+	Buffer           int    // HAProxy's, where its default is not its best
 }
 
 // proxy is a running contender.
@@ -47,7 +48,8 @@ const haproxyConfig = `global
     nbthread 1
     maxconn 16000
     ulimit-n {{.FDs}}
-    no strict-limits
+    no strict-limits{{if .Buffer}}
+    tune.bufsize {{.Buffer}}{{end}}
     ssl-default-bind-options ssl-min-ver TLSv1.3
     ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256
 defaults

@@ -27,6 +27,7 @@ type line struct {
 	About  string `json:"about"`
 	Unit   string `json:"unit"`
 	Rounds []pair `json:"rounds"`
+	site   site
 	summary
 	// Load tells what each side carried, by its name; the last round's.
 	ReferenceLoad carried `json:"reference_load"`
@@ -144,19 +145,25 @@ func (r *report) table(out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("result: %w", err)
 	}
+	r.notes(out)
+	return nil
+}
+
+// notes says below the table what a reader of it must know.
+func (r *report) notes(out io.Writer) {
 	for _, l := range r.Scenarios {
 		if l.Error != "" {
 			fmt.Fprintf(out, "%s: not measured: %s\n", l.Name, l.Error)
+			continue
 		}
 		if l.Disturbed > 0 {
-			fmt.Fprintf(out, "%s: %d of %d windows beside other processes that took more than %.0f %% of a CPU\n",
+			fmt.Fprintf(out, "%s: %d of %d windows beside other processes that took more than %.0f %% of a CPU; run it on a quiet machine\n",
 				l.Name, l.Disturbed, 2*len(l.Rounds), 100*disturbed)
 		}
 		if failed := l.ReferenceLoad.Failed + l.SubjectLoad.Failed; failed > 0 {
 			fmt.Fprintf(out, "%s: failed requests: %s %d, %s %d\n", l.Name, r.Reference, l.ReferenceLoad.Failed, r.Subject, l.SubjectLoad.Failed)
 		}
 	}
-	return nil
 }
 
 // figure keeps three digits, without an exponent.

@@ -9,6 +9,7 @@ type scenario struct {
 	spec   loadSpec
 	idle   int  // connections held
 	tail   bool // p99 at half of saturation
+	buffer int  // of HAProxy, 0: its default
 }
 
 const (
@@ -24,7 +25,7 @@ var scenarios = []scenario{
 	{name: "http-512", about: "HTTP/1.1 keep-alive, 128 B, 512 connections", target: 0.85,
 		spec: loadSpec{HTTP: true, Size: smallBody, Conns: 512}},
 	{name: "http-16k", about: "HTTP/1.1 keep-alive, 16 KiB, 64 connections", target: 0.85,
-		spec: loadSpec{HTTP: true, Size: largeBody, Conns: 64}},
+		spec: loadSpec{HTTP: true, Size: largeBody, Conns: 64}, buffer: 2 * largeBody},
 	{name: "http-new", about: "HTTP/1.1, a connection for each request, 64 at a time", target: 1.0,
 		spec: loadSpec{HTTP: true, Size: smallBody, Conns: 64, NewConn: true}},
 	{name: "https-64", about: "HTTPS keep-alive (TLS 1.3, P-256), 128 B, 64 connections", target: 0.75,
