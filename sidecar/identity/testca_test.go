@@ -242,3 +242,13 @@ func logTo(f func(string)) *slog.Logger {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// everyWarning makes a logger that sends the line of each warning.
+func everyWarning(lines chan<- string) *slog.Logger {
+	return slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		if strings.Contains(string(p), "level=WARN") {
+			lines <- string(p)
+		}
+		return len(p), nil
+	}), nil))
+}
