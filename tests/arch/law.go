@@ -1,0 +1,117 @@
+package arch
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Law says what each package may import of the project. A package that is not in
+// it may not exist. "x/..." stands for x and all below it. The same table, with
+// reasons, is in ARCHITECTURE.md.
+func Law() map[string][]string {
+	return map[string][]string{
+		".": {"sidecar/cli"},
+		"sidecar": {"sidecar/admin", "sidecar/compile", "sidecar/config", "sidecar/engine", "sidecar/health", "sidecar/http1", "sidecar/identity",
+			"sidecar/proxy", "sidecar/upstream", "discovery/...", "policy/...", "observability/..."},
+		"sidecar/cli":     {"sidecar/...", "discovery/...", "policy/...", "observability/..."},
+		"sidecar/demo":    {"sidecar/...", "discovery/...", "policy/...", "observability/..."},
+		"sidecar/admin":   {"policy"},
+		"sidecar/compile": {"sidecar/config", "sidecar/proxy", "sidecar/upstream", "sidecar/health", "sidecar/identity", "sidecar/http1", "discovery/...", "policy/..."},
+		"sidecar/config":  {},
+		"sidecar/proxy": {"sidecar/upstream", "sidecar/identity", "sidecar/http1", "sidecar/message", "sidecar/engine",
+			"discovery", "policy/...", "observability"},
+		"sidecar/upstream":     {"sidecar/identity", "sidecar/http1", "sidecar/message", "sidecar/engine", "discovery", "policy/..."},
+		"sidecar/health":       {"policy"},
+		"sidecar/identity":     {"policy"},
+		"sidecar/identity/...": {"sidecar/identity", "policy"},
+		"sidecar/http1":        {"sidecar/message", "sidecar/engine", "policy"},
+		"sidecar/message":      {"policy"},
+		"sidecar/engine":       {},
+		"sidecar/engine/...":   {"sidecar/engine"},
+		"discovery":            {},
+		"discovery/...":        {"discovery"},
+		"policy":               {},
+		"policy/...":           {"policy"},
+		"observability":        {"policy"},
+		"observability/...":    {"observability", "policy"},
+		"tests/arch":           {},
+		"tests/...":            {"sidecar/...", "discovery/...", "policy/...", "observability/...", "tests/..."},
+	}
+}
+
+// Owner says which packages alone may import a library (by prefix), tests apart.
+func owners() map[string]string {
+	return map[string]string{
+		"github.com/hashicorp/consul/api": "discovery/consul",
+		"go.opentelemetry.io/":            "observability/...",
+		"github.com/prometheus/":          "observability/...",
+	}
+}
+
+// covers reports whether a pattern of the law names dir.
+func covers(pattern, dir string) bool {
+	if base, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return dir == base || strings.HasPrefix(dir, base+"/")
+	}
+	return pattern == dir
+}
+
+// allowed returns what dir may import: the entry under its own name, else the
+// longest pattern above it.
+func allowed(law map[string][]string, dir string) ([]string, bool) {
+	if list, ok := law[dir]; ok {
+		return list, true
+	}
+	best := ""
+	for pattern := range law {
+		if strings.HasSuffix(pattern, "/...") && covers(pattern, dir) && len(pattern) > len(best) {
+			best = pattern
+		}
+	}
+	list, ok := law[best]
+	return list, ok
+}
+
+// checkImports holds one file against the law.
+func checkImports(f *File) []string {
+	if strings.HasSuffix(f.Path, "_test.go") {
+		return nil
+	}
+	list, ok := allowed(Law(), f.Dir())
+	if !ok {
+		return []string{fmt.Sprintf("%s: package %s is not in the import law", f.Path, f.Dir())}
+	}
+	var problems []string
+	for _, imported := range f.Imports() {
+		if why := refused(f, list, imported); why != "" {
+			problems = append(problems, fmt.Sprintf("%s: imports %s: %s", f.Path, imported, why))
+		}
+	}
+	return problems
+}
+
+// refused says why f may not import a package; empty: it may.
+func refused(f *File, list []string, imported string) string {
+	if ours, ok := strings.CutPrefix(imported+"/", Module+"/"); ok {
+		ours = strings.TrimSuffix(ours, "/")
+		for _, pattern := range list {
+			if covers(pattern, ours) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%s may import only %s of ours", f.Dir(), wordList(list))
+	}
+	for library, owner := range owners() {
+		if strings.HasPrefix(imported+"/", strings.TrimSuffix(library, "/")+"/") && !f.IsTest() && !covers(owner, f.Dir()) {
+			return "only " + owner + " may"
+		}
+	}
+	return ""
+}
+
+func wordList(list []string) string {
+	if len(list) == 0 {
+		return "nothing"
+	}
+	return strings.Join(list, ", ")
+}
