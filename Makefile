@@ -1,0 +1,52 @@
+# The commands of the project; CONTRIBUTING.md says when to use which.
+
+GO      ?= go
+FUZZTIME ?= 30s
+
+# Packages that run on tasks, for the analyzer of the engine's rules.
+TASKS   = ./sidecar/http1 ./sidecar/message ./sidecar/upstream ./sidecar/proxy
+# Packages in which goroutines or loops meet, for the race detector.
+RACE    = ./sidecar/... ./discovery/... ./observability/... ./policy/...
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test race lint bench fuzz check build packages
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: ## the whole mesh in one terminal: three services, their sidecars, and a story
+	@$(GO) run . demo
+
+build: ## bin/larboard, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/larboard .
+
+test: packages ## all tests, against a real Consul too (built once: 4 to 8 minutes)
+	@echo "Consul for the tests, from the build cache or built now:"
+	@$(GO) run ./tests/tools/build consul
+	@$(GO) run ./tests/tally -also tests/tools/taskvet ./...
+
+race: ## unit tests under the race detector, with the engine's assertions
+	@$(GO) run ./tests/tally -race -tags larboard_debug $(RACE)
+
+lint: ## gofmt, go vet, staticcheck and the engine's rules (taskvet)
+	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "gofmt would change:"; echo "$$bad"; exit 1; fi
+	$(GO) vet ./...
+	cd tests/tools/taskvet && $(GO) vet ./... && $(GO) build -o ../../../bin/taskvet .
+	$(GO) vet -vettool=bin/taskvet $(TASKS)
+	$$($(GO) run ./tests/tools/build staticcheck) ./...
+
+bench: ## CPU, memory and latency against HAProxy, in ratios; needs two idle CPUs
+	@.ci/packages haproxy
+	@$(GO) run ./tests/bench
+
+fuzz: ## every fuzz target in turn, for FUZZTIME each (default 30s)
+	@set -e; grep -rE --include='*_test.go' '^func Fuzz' . | sed -E 's/^(.*)\/[^/]*:func (Fuzz[A-Za-z0-9_]*).*/\1 \2/' | sort | \
+	while read -r dir target; do \
+		echo "$$dir $$target"; \
+		$(GO) test "$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); \
+	done
+
+check: lint test ## what a change must pass
+
+packages:
+	@.ci/packages curl haproxy
