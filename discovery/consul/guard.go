@@ -12,8 +12,8 @@ type OnEmpty int
 
 const (
 	// Confirm, the default, takes an empty answer for true only when the service
-	// stays empty for confirmAfter and a read in consistent mode, which needs a
-	// leader with a majority, says so too. If the index went backwards as well, the
+	// stays empty for confirmAfter and then a read in consistent mode, which a leader
+	// answers that has made sure of its majority, says so too. If the index went backwards as well, the
 	// registry has been reset, and its agents need time to register again: then it
 	// must stay empty for confirmReset. An error in between starts the time anew.
 	Confirm OnEmpty = iota
@@ -62,8 +62,7 @@ var (
 type verdict struct {
 	// deliver it; otherwise the last endpoints stay.
 	deliver bool
-	// confirm, when positive, asks again within this time in consistent mode.
-	confirm time.Duration
+	next    next
 	// err says that the endpoints kept are in doubt.
 	err error
 }
@@ -76,8 +75,9 @@ type guard struct {
 	reset bool      // the index went backwards meanwhile
 }
 
-// judge decides about an answer that came at now.
-func (g *guard) judge(now time.Time, empty, wentBack, consistent bool) verdict {
+// judge decides about an answer that came at now; confirmed says that next.confirm
+// asked for it.
+func (g *guard) judge(now time.Time, empty, wentBack, confirmed bool) verdict {
 	if !empty || !g.some || g.mode == Accept {
 		*g = guard{mode: g.mode, some: !empty}
 		return verdict{deliver: true}
@@ -94,11 +94,14 @@ func (g *guard) judge(now time.Time, empty, wentBack, consistent bool) verdict {
 		hold = confirmReset
 	}
 	left := hold - now.Sub(g.since)
-	if left <= 0 && consistent {
+	if left <= 0 && confirmed {
 		*g = guard{mode: g.mode}
 		return verdict{deliver: true}
 	}
-	v := verdict{confirm: max(left, time.Millisecond)}
+	v := verdict{next: next{confirm: left <= 0}}
+	if left > 0 {
+		v.next.within = max(left, time.Millisecond)
+	}
 	if g.reset {
 		v.err = errReset
 	}

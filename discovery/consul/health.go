@@ -110,22 +110,22 @@ func (s *health) query(q *api.QueryOptions) ([]*api.ServiceEntry, *api.QueryMeta
 }
 
 // take decides what becomes of an answer.
-func (s *health) take(a answer[[]*api.ServiceEntry]) time.Duration {
+func (s *health) take(a answer[[]*api.ServiceEntry]) next {
 	endpoints, problems := s.endpoints(a.value)
 	empty := len(endpoints) == 0
 	if empty && a.filtered {
 		s.fail(s.client.explain(s.what(), errors.New("every instance is hidden by ACLs: the token needs service:read and node:read")))
-		return 0
+		return next{}
 	}
 	s.mentionAnonymous(empty && a.denies)
-	v := s.guard.judge(time.Now(), empty, a.wentBack, a.consistent)
+	v := s.guard.judge(time.Now(), empty, a.wentBack, a.confirmed)
 	switch {
 	case v.deliver:
 		s.send(endpoints, a.index, problems)
 	case v.err != nil:
 		s.report(s.client.explain(s.what(), v.err))
 	}
-	return v.confirm
+	return v.next
 }
 
 // send passes a set on when it is news.

@@ -85,8 +85,9 @@ func newTransport(to target, files TLS) (*http.Transport, error) {
 		if err != nil {
 			return nil, err
 		}
+		// No HTTP/2: its error for a refused certificate is that a connection could not
+		// be made.
 		t.TLSClientConfig = config
-		t.ForceAttemptHTTP2 = true
 	}
 	return t, nil
 }

@@ -18,12 +18,22 @@ type answer[T any] struct {
 	// wentBack: the index is lower than that of the answer before. The registry was
 	// restored, or has forgotten everything.
 	wentBack bool
-	// consistent: the leader has made sure that it still is one.
-	consistent bool
+	// confirmed: next.confirm asked for it.
+	confirmed bool
 	// filtered: an ACL kept part of the value back.
 	filtered bool
 	// denies: the agent refuses what no ACL rule allows.
 	denies bool
+}
+
+// next is what an answer asks of the query after it; zero: nothing special.
+type next struct {
+	// within, when positive, bounds its wait.
+	within time.Duration
+	// confirm asks for what the leader knows at this moment. That is a query without
+	// index: an agent serves those with one from its own view (the streaming backend),
+	// whatever mode they ask for.
+	confirm bool
 }
 
 // watch repeats one blocking query for ever. The rules for the index are those of
@@ -37,16 +47,15 @@ type watch[T any] struct {
 	// to all queries of the client.
 	query func(q *api.QueryOptions) (T, *api.QueryMeta, error)
 	// take gets each answer, also one that brings nothing new: that a query returned
-	// is no change. A positive result asks for a confirmation: the next query waits no
-	// longer than that and is read in consistent mode.
-	take func(answer[T]) time.Duration
+	// is no change.
+	take func(answer[T]) next
 	// fail gets each error, complete with its place.
 	fail func(error)
 
 	// owned by run
 	last    uint64 // index of the last answer
 	index   uint64 // index to send; 0: answer at once
-	confirm time.Duration
+	next    next
 	pace    bucket
 	backoff backoff
 }
@@ -65,7 +74,7 @@ func (w *watch[T]) run(ctx context.Context) error {
 			w.fail(w.client.explain(w.what, err))
 			// Without an index the first good answer comes at once and says that the
 			// agent is back.
-			w.index = 0
+			w.index, w.next = 0, next{}
 			if err := sleep(ctx, w.backoff.next(w.client.rand())); err != nil {
 				return err
 			}
@@ -73,19 +82,22 @@ func (w *watch[T]) run(ctx context.Context) error {
 		}
 		w.backoff.reset()
 		w.advance(&got)
-		w.confirm = w.take(got)
+		w.next = w.take(got)
 	}
 }
 
 // ask sends one query and bounds the time of its answer.
 func (w *watch[T]) ask(ctx context.Context) (answer[T], error) {
 	o := w.client.options
-	wait := o.Wait - time.Duration(w.client.rand()*float64(o.Wait)/10)
-	if w.confirm > 0 {
-		wait = min(wait, w.confirm)
+	index, wait := w.index, o.Wait-time.Duration(w.client.rand()*float64(o.Wait)/10)
+	if w.next.within > 0 {
+		wait = min(wait, w.next.within)
+	}
+	if w.next.confirm {
+		index = 0
 	}
 	limit := slack
-	if w.index > 0 {
+	if index > 0 {
 		limit += wait + wait/16 // the server's own jitter
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, hungError{limit})
@@ -93,7 +105,7 @@ func (w *watch[T]) ask(ctx context.Context) (answer[T], error) {
 
 	q := &api.QueryOptions{
 		Datacenter: o.Datacenter, Namespace: o.Namespace, Partition: o.Partition,
-		WaitIndex: w.index, WaitTime: wait, RequireConsistent: w.confirm > 0,
+		WaitIndex: index, WaitTime: wait, RequireConsistent: w.next.confirm,
 	}
 	value, meta, err := w.query(q.WithContext(ctx))
 	if err != nil {
@@ -103,11 +115,11 @@ func (w *watch[T]) ask(ctx context.Context) (answer[T], error) {
 		return answer[T]{}, err
 	}
 	return answer[T]{
-		value:      value,
-		index:      meta.LastIndex,
-		consistent: q.RequireConsistent,
-		filtered:   meta.ResultsFilteredByACLs,
-		denies:     meta.DefaultACLPolicy == "deny",
+		value:     value,
+		index:     meta.LastIndex,
+		confirmed: w.next.confirm,
+		filtered:  meta.ResultsFilteredByACLs,
+		denies:    meta.DefaultACLPolicy == "deny",
 	}, nil
 }
 

@@ -3,6 +3,7 @@ package consul
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,13 +175,15 @@ func TestWatchConfirmsInConsistentMode(t *testing.T) {
 		f := &fake{}
 		f.timeline(step{index: 5, names: []string{"a"}}, step{at: 10 * time.Second, index: 6})
 		watchFake(t, f, Health{}, Options{}, 20*time.Second)
-		for i, want := range []bool{false, false, true, false} {
-			if f.requests[i].consistent != want {
-				t.Errorf("request %d: consistent %v, want %v", i, f.requests[i].consistent, want)
-			}
+		want := []request{
+			{at: 0, wait: "57000ms"},
+			{at: 0, index: "5", wait: "57000ms"},
+			{at: 10 * time.Second, index: "6", wait: "2000ms"},
+			{at: 12 * time.Second, wait: "57000ms", consistent: true},
+			{at: 12 * time.Second, index: "6", wait: "57000ms"},
 		}
-		if f.requests[2].wait != "2000ms" {
-			t.Errorf("the confirmation waits %s, want 2000ms", f.requests[2].wait)
+		if !slices.Equal(f.requests, want) {
+			t.Errorf("queries:\n%v\nwant:\n%v", f.requests, want)
 		}
 	})
 }
