@@ -11,6 +11,7 @@ import (
 // carries one exchange after the other. WriteHead begins an exchange.
 type Client struct {
 	conn
+	options *ClientOptions
 	interim uint8  // responses of this exchange
 	asked   string // the protocol of Upgrade
 }
@@ -30,7 +31,7 @@ func NewClient(t Transport, b Buffers, o *ClientOptions) *Client {
 
 // Init is NewClient for a Client that is part of a larger record.
 func (c *Client) Init(t Transport, b Buffers, o *ClientOptions) {
-	*c = Client{conn: conn{t: t, b: b, limits: o.Limits.complete(), flags: flagClient}}
+	*c = Client{conn: conn{t: t, b: b, limits: o.Limits.complete(), flags: flagClient}, options: o}
 }
 
 // WriteHead implements message.Stream: a new exchange begins. The request is
@@ -51,7 +52,7 @@ func (c *Client) WriteHead(h *message.Head) error {
 	c.newMessage()
 	c.begin(h, state)
 	c.reserve(startRoom + fieldsSize(h) + len(h.MethodBytes()) + len(h.PathBytes()) +
-		2*len(h.AuthorityBytes()) + len(c.asked))
+		2*len(h.AuthorityBytes()) + len(c.options.Authority) + len(h.UpgradeBytes()))
 	b := c.appendRequestLine(c.pend, h)
 	b = appendFields(b, h, state == writeChunked)
 	b = c.appendFraming(b, h)
@@ -114,7 +115,11 @@ func (c *Client) appendRequestLine(b []byte, h *message.Head) []byte {
 		b = append(b, path...)
 	}
 	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, h.AuthorityBytes()...)
+	if authority := h.AuthorityBytes(); len(authority) > 0 {
+		b = append(b, authority...)
+	} else {
+		b = append(b, c.options.Authority...)
+	}
 	return append(b, "\r\n"...)
 }
 

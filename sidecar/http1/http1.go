@@ -86,4 +86,7 @@ type ServerOptions struct {
 // ClientOptions are shared by all connections of a service and never change.
 type ClientOptions struct {
 	Limits Limits
+	// Authority is sent as Host where the request names none, as HTTP/1.0 may.
+	// Empty: the field is sent empty, which strict recipients refuse.
+	Authority string
 }
