@@ -50,17 +50,22 @@ func (d *decoder) report(n *yaml.Node, path, message, suggestion string) {
 	d.problems = append(d.problems, Problem{File: d.file, Line: n.Line, Column: n.Column, Path: path, Message: message, Suggestion: suggestion})
 }
 
+// spend takes one value off the budget. It reports the moment that it is used up,
+// after which nothing more is decoded.
+func (d *decoder) spend(n *yaml.Node, path string) bool {
+	d.budget--
+	if d.budget == -1 {
+		d.report(n, path, fmt.Sprintf("with its aliases followed the file holds more than %d values", maxValues), "")
+	}
+	return d.budget >= 0
+}
+
 // value decodes n into v, which is settable.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
-	if d.budget--; d.budget < 0 {
-		if d.budget == -1 {
-			d.report(n, path, fmt.Sprintf("with its aliases followed the file holds more than %d values", maxValues), "")
-		}
+	if !d.spend(n, path) {
 		return
 	}
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
+	n = followed(n)
 	if !d.has(path) {
 		d.positions[path] = position{n.Line, n.Column}
 	}

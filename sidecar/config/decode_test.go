@@ -22,6 +22,19 @@ func TestAliasesAreBounded(t *testing.T) {
 	}
 }
 
+func TestMergesAreBounded(t *testing.T) {
+	var file strings.Builder
+	file.WriteString("services:\n- &m0 {name: a, endpoints: [127.0.0.1:1]}\n")
+	for i := range 12 {
+		again := strings.Repeat(fmt.Sprintf(", *m%d", i), 9)
+		fmt.Fprintf(&file, "- &m%d {<<: [*m%d%s], name: b%d}\n", i+1, i, again, i)
+	}
+	_, problems := Load("bomb.yaml", []byte(file.String()))
+	if len(problems) != 1 || !strings.Contains(problems[0].Message, "with its aliases followed") {
+		t.Errorf("got %.300v", problems)
+	}
+}
+
 func TestProblemsAreBounded(t *testing.T) {
 	file := "listeners:\n" + strings.Repeat("- {}\n", 1000)
 	_, problems := Load("many.yaml", []byte(file))

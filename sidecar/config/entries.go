@@ -23,7 +23,7 @@ func (d *decoder) ownEntries(n *yaml.Node, path string, seen map[string]*yaml.No
 	var merged []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		if d.budget--; d.budget < 0 {
+		if !d.spend(key, path) {
 			return false
 		}
 		first := own[key.Value]
@@ -56,25 +56,31 @@ func (d *decoder) ownEntries(n *yaml.Node, path string, seen map[string]*yaml.No
 
 // mergeEntries yields the entries of what << names: a mapping or a list of them.
 func (d *decoder) mergeEntries(value *yaml.Node, path string, seen map[string]*yaml.Node, open map[*yaml.Node]bool, yield func(*yaml.Node, *yaml.Node) bool) bool {
-	place := value
-	if value.Kind == yaml.AliasNode {
-		value = value.Alias
+	list := []*yaml.Node{value}
+	if target := followed(value); target.Kind == yaml.SequenceNode {
+		list = target.Content
 	}
-	switch {
-	case open[value]:
-		d.report(place, path, "<< merges the mapping into itself", "")
-	case value.Kind == yaml.MappingNode:
-		return d.ownEntries(value, path, seen, open, yield)
-	case value.Kind == yaml.SequenceNode:
-		open[value] = true
-		defer delete(open, value)
-		for _, one := range value.Content {
-			if !d.mergeEntries(one, path, seen, open, yield) {
-				return false
-			}
+	for _, one := range list {
+		if !d.spend(one, path) {
+			return false
 		}
-	default:
-		d.report(place, path, "<< merges mappings only", "")
+		target := followed(one)
+		switch {
+		case target.Kind != yaml.MappingNode:
+			d.report(one, path, "<< merges mappings only", "")
+		case open[target]:
+			d.report(one, path, "<< merges the mapping into itself", "")
+		case !d.ownEntries(target, path, seen, open, yield):
+			return false
+		}
 	}
 	return true
+}
+
+// followed is what an alias stands for, and any other node itself.
+func followed(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
 }

@@ -160,9 +160,7 @@ func (r *StatusRanges) decodeNode(d *decoder, n *yaml.Node, path string) {
 	}
 	for i, item := range n.Content {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		if item.Kind == yaml.AliasNode {
-			item = item.Alias
-		}
+		item = followed(item)
 		d.positions[at] = position{item.Line, item.Column}
 		r.add(d, item, at)
 	}

@@ -175,7 +175,8 @@ func (c *Config) serviceNames() []string {
 	if c.Workload != nil {
 		names = append(names, LocalService)
 	}
-	return names
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // service returns the service of the file with that name, or nil.
