@@ -51,7 +51,7 @@ func (l *Loop) force() {
 
 func (l *Loop) abandon() {
 	for _, t := range l.active {
-		l.abandoned = append(l.abandoned, t.Name())
+		l.abandoned = append(l.abandoned, t.Name()+" in "+t.why)
 	}
 	l.draining.done = true
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,8 @@ type Options struct {
 	// OnPanic is told of a panic that was contained in a task or callback (value nil: the
 	// task called runtime.Goexit). It runs on the loop and must not park; may be nil.
 	OnPanic func(task string, value any, stack []byte)
+	// Seed makes Loop.Rand, and with it every jitter, repeatable; 0 draws one.
+	Seed uint64
 	// Watchdog configures the detection of loops that do not turn.
 	Watchdog WatchdogOptions
 }
@@ -55,6 +58,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.DrainGrace <= 0 {
 		o.DrainGrace = 5 * time.Second
+	}
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64()
 	}
 	o.Watchdog = o.Watchdog.withDefaults()
 	return o

@@ -20,8 +20,7 @@ type epoll struct {
 }
 
 const (
-	maxEvents = 256
-	edges     = syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | edgeTriggered
+	edges = syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | edgeTriggered
 	// edgeTriggered is EPOLLET; syscall has it as a negative constant.
 	edgeTriggered = 1 << 31
 	wakeToken     = ^uint64(0)

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -40,6 +39,8 @@ type acceptor struct {
 const (
 	// acceptsPerTurn bounds what one listener accepts before everything else had its turn.
 	acceptsPerTurn = 64
+	// maxBacklog is the longest queue of a listener; the kernel caps it further.
+	maxBacklog = 65535
 	// acceptPause is how long accepting stops when descriptors have run out; half of it to
 	// one and a half, so that loops and processes do not retry in step.
 	acceptPause = 50 * time.Millisecond
@@ -169,7 +170,7 @@ func (l *Loop) closeAcceptors() {
 func (a *acceptor) close() {
 	a.timer.Stop()
 	a.ready, a.paused = !a.loop.draining.forced, false
-	for range backlog / acceptsPerTurn {
+	for range maxBacklog / acceptsPerTurn {
 		if !a.ready || a.paused {
 			break
 		}
@@ -233,7 +234,7 @@ func (a *acceptor) backOff(err error) {
 		l.engine.options.Log.Warn("accepting paused", "address", a.listener.addr, "loop", l.index, "error", err)
 	}
 	a.paused = true
-	a.timer.Arm(acceptPause/2+rand.N(acceptPause), func() { a.paused = false })
+	a.timer.Arm(acceptPause/2+time.Duration(l.random.Int64N(int64(acceptPause))), func() { a.paused = false })
 }
 
 // place gives a new connection to this loop, or to the one with the fewest connections if

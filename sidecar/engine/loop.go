@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 )
@@ -35,6 +36,7 @@ type Loop struct {
 	draining  draining
 	abandoned []string
 	names     map[string]*string
+	random    *rand.Rand
 	counts    counts
 	events    [maxEvents]Event
 	upkeep    Timer
@@ -63,6 +65,7 @@ var activityNames = [...]string{
 
 func newLoop(e *Engine, index int, p Poller) *Loop {
 	l := &Loop{engine: e, index: index, poller: p, names: map[string]*string{}}
+	l.random = rand.New(rand.NewPCG(e.options.Seed, uint64(index)))
 	l.time.start(e.options.Clock)
 	l.wheel.start(l.time.nanos)
 	l.pacer.perTurn = e.options.HandshakesPerTurn
@@ -75,6 +78,9 @@ func newLoop(e *Engine, index int, p Poller) *Loop {
 
 // Index is the loop's place in Engine.Loops.
 func (l *Loop) Index() int { return l.index }
+
+// Rand is the loop's source of jitter and random choice, seeded by Options.Seed. Loop only.
+func (l *Loop) Rand() *rand.Rand { return l.random }
 
 // Current is the task that runs now, nil in a callback. Loop only.
 func (l *Loop) Current() *Task { return l.current }

@@ -18,6 +18,9 @@ const (
 	Failed                       // the socket holds an error (ERR)
 )
 
+// maxEvents is how many events a loop takes at once.
+const maxEvents = 256
+
 // Event is one report of a Poller: the token given to Add and what became ready.
 type Event struct {
 	Token uint64

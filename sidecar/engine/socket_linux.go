@@ -10,9 +10,6 @@ import (
 // the syscall files: their form depends on the race detector.
 type sockets struct{}
 
-// backlog is capped by the kernel to net.core.somaxconn.
-const backlog = 65535
-
 func (sockets) Listen(addr netip.AddrPort) (int, netip.AddrPort, error) {
 	fd, err := openSocket(addr.Addr())
 	if err != nil {
@@ -58,7 +55,7 @@ func bindListener(fd int, addr netip.AddrPort) (netip.AddrPort, error) {
 	if err := syscall.Bind(fd, toSockaddr(addr)); err != nil {
 		return netip.AddrPort{}, os.NewSyscallError("bind", err)
 	}
-	if err := syscall.Listen(fd, backlog); err != nil {
+	if err := syscall.Listen(fd, maxBacklog); err != nil {
 		return netip.AddrPort{}, os.NewSyscallError("listen", err)
 	}
 	return sockets{}.LocalAddr(fd)

@@ -108,10 +108,14 @@ func (l *Loop) intern(name string) *string {
 	p := l.names[name]
 	if p == nil {
 		p = &name
-		l.names[name] = p
+		if len(l.names) < maxNames { // a bound for callers who make names up
+			l.names[name] = p
+		}
 	}
 	return p
 }
+
+const maxNames = 1024
 
 // resume gives the loop to t until it parks or ends.
 func (l *Loop) resume(t *Task) {

@@ -3,4 +3,4 @@
 package engine
 
 // The engine stands on epoll. Off Linux the build stops here, with this name as the message.
-var _ = larboard_engine_needs_linux
+func newPoller() (Poller, error) { return larboard_engine_needs_linux() }
