@@ -288,6 +288,27 @@ func TestFailedRequestsVoidAWindow(t *testing.T) {
 	}
 }
 
+func TestRepeaterGivesUpInTime(t *testing.T) {
+	cpu := firstCPU(t)
+	origin, err := startProcess(cpu, "origin", os.Args[0], roleOrigin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer origin.stop()
+	var addrs originAddrs
+	if err := origin.decode(t.Context(), 10*time.Second, &addrs); err != nil {
+		t.Fatal(err)
+	}
+	// No share is below zero: every window counts as disturbed.
+	l := &line{}
+	r := repeater{bench: &bench{self: os.Args[0], loadCPU: cpu}, line: l, limit: -1, spare: 1}
+	spec := loadSpec{Addr: addrs.HTTP, HTTP: true, Size: smallBody, Conns: 2, Window: 100 * time.Millisecond,
+		Watch: watched{Proxy: origin.pid(), Origin: os.Getpid(), CPUs: []int{cpu}}}
+	if _, err := r.window(t.Context(), spec); err != nil || r.spare != 0 || l.Disturbed != 1 {
+		t.Errorf("spare %d, disturbed %d, %v", r.spare, l.Disturbed, err)
+	}
+}
+
 func TestProcessThatFailsSaysWhy(t *testing.T) {
 	p, err := startProcess(firstCPU(t), "load", os.Args[0], roleLoad, "{")
 	if err != nil {

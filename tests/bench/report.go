@@ -33,7 +33,7 @@ type line struct {
 	ReferenceLoad carried `json:"reference_load"`
 	SubjectLoad   carried `json:"subject_load"`
 	Rate          float64 `json:"rate,omitempty"` // of an open loop, requests/s
-	// Disturbed counts tail windows that had to be taken beside other processes.
+	// Disturbed counts windows that had to be taken beside other processes.
 	Disturbed int     `json:"disturbed,omitempty"`
 	Target    float64 `json:"target"`
 	Verdict   string  `json:"verdict"`
@@ -157,8 +157,8 @@ func (r *report) notes(out io.Writer) {
 			continue
 		}
 		if l.Disturbed > 0 {
-			fmt.Fprintf(out, "%s: %d of %d windows beside other processes that took more than %.0f %% of a CPU; run it on a quiet machine\n",
-				l.Name, l.Disturbed, 2*len(l.Rounds), 100*disturbed)
+			fmt.Fprintf(out, "%s: %d of %d windows were disturbed by other processes; measure on a quiet machine\n",
+				l.Name, l.Disturbed, 2*len(l.Rounds))
 		}
 		if failed := l.ReferenceLoad.Failed + l.SubjectLoad.Failed; failed > 0 {
 			fmt.Fprintf(out, "%s: failed requests: %s %d, %s %d\n", l.Name, r.Reference, l.ReferenceLoad.Failed, r.Subject, l.SubjectLoad.Failed)
