@@ -12,6 +12,9 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
+// readNeeds are the permissions for finding instances.
+const readNeeds = "service:read and node:read"
+
 // maxReason is how much of an agent's own error text is repeated, in bytes.
 const maxReason = 200
 
@@ -22,21 +25,21 @@ func (e hungError) Error() string {
 	return fmt.Sprintf("no answer within %v", e.after.Round(time.Second))
 }
 
-// explain says what was watched, where, and what the failure means. The token
-// never is part of it.
-func (c *Client) explain(what string, err error) error {
-	err = plain(err)
+// explain says what was tried, where, and what the failure means; needs are the
+// ACL permissions for it. The token never is part of it.
+func (c *Client) explain(what, needs string, err error) error {
+	err = plain(err, needs)
 	if text := err.Error(); c.token.redact(text) != text {
 		err = errors.New(c.token.redact(text))
 	}
-	return fmt.Errorf("consul: watch %s at %s: %w", what, c.address, err)
+	return fmt.Errorf("consul: %s at %s: %w", what, c.address, err)
 }
 
 // plain turns the library's errors into what an operator needs.
-func plain(err error) error {
+func plain(err error, needs string) error {
 	var status api.StatusError
 	if errors.As(err, &status) {
-		return fmt.Errorf("answered %d%s: %s", status.Code, meaning(status.Code), reason(status.Body))
+		return fmt.Errorf("answered %d%s: %s", status.Code, meaning(status.Code, needs), reason(status.Body))
 	}
 	var located *url.Error
 	if errors.As(err, &located) {
@@ -46,12 +49,12 @@ func plain(err error) error {
 }
 
 // meaning explains the codes whose cause lies with the operator.
-func meaning(code int) string {
+func meaning(code int, needs string) string {
 	switch code {
 	case http.StatusBadRequest:
 		return " (query refused: check filter, datacenter, namespace and partition)"
 	case http.StatusForbidden:
-		return " (permission refused: the token needs service:read and node:read)"
+		return " (permission refused: the token needs " + needs + ")"
 	case http.StatusNotFound:
 		return " (is this a Consul agent?)"
 	case http.StatusTooManyRequests:

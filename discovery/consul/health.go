@@ -78,6 +78,7 @@ func (s *health) Run(ctx context.Context, out func(discovery.Update)) error {
 	w := watch[[]*api.ServiceEntry]{
 		client: s.client,
 		what:   s.what(),
+		needs:  readNeeds,
 		query:  s.query,
 		take:   s.take,
 		fail:   s.fail,
@@ -86,9 +87,9 @@ func (s *health) Run(ctx context.Context, out func(discovery.Update)) error {
 }
 
 func (s *health) what() string {
-	what := fmt.Sprintf("service %q", s.want.Service)
+	what := fmt.Sprintf("watch service %q", s.want.Service)
 	if s.want.Connect {
-		what = "proxies of " + what
+		what = fmt.Sprintf("watch proxies of service %q", s.want.Service)
 	}
 	if dc := firstOf(s.want.Datacenter, s.client.options.Datacenter); dc != "" {
 		what += " in " + dc
@@ -114,7 +115,7 @@ func (s *health) take(a answer[[]*api.ServiceEntry]) next {
 	endpoints, problems := s.endpoints(a.value)
 	empty := len(endpoints) == 0
 	if empty && a.filtered {
-		s.fail(s.client.explain(s.what(), errors.New("every instance is hidden by ACLs: the token needs service:read and node:read")))
+		s.fail(s.client.explain(s.what(), readNeeds, errors.New("every instance is hidden by ACLs: the token needs "+readNeeds)))
 		return next{}
 	}
 	s.mentionAnonymous(empty && a.denies)
@@ -123,7 +124,7 @@ func (s *health) take(a answer[[]*api.ServiceEntry]) next {
 	case v.deliver:
 		s.send(endpoints, a.index, problems)
 	case v.err != nil:
-		s.report(s.client.explain(s.what(), v.err))
+		s.report(s.client.explain(s.what(), readNeeds, v.err))
 	}
 	return v.next
 }

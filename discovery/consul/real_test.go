@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,6 +175,53 @@ func TestRealSidecars(t *testing.T) {
 	e := u.Endpoints[0]
 	if e.Address != "127.0.0.1:20000" || e.Weight != 5 || e.IdentityPath != "/ns/default/dc/dc1/svc/web" || e.Identity.String() != "spiffe://example.test/web" {
 		t.Errorf("endpoint %+v", e)
+	}
+}
+
+func TestRealRegistration(t *testing.T) {
+	agent := real.Consul(t, real.ConsulOptions{ACL: true})
+	origin, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer origin.Close()
+	client, err := consul.New(consul.Options{Address: agent.Address, Token: agent.Token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	w := watch(t, consul.Options{Address: agent.Address, Token: agent.Token}, consul.Health{Connect: true})
+	r := consul.Registration{
+		ID: "w1-proxy", Service: "web", Proxy: true, Address: origin.Addr().String(), Weight: 3, Tags: []string{"v1"},
+		Meta: map[string]string{"spiffe_id": "spiffe://example.test/web"}, Check: 100 * time.Millisecond, Forget: time.Minute,
+	}
+	if err := client.Register(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	w.untilIDs("w1-proxy")
+	u, _ := w.set.Snapshot("web")
+	if e := u.Endpoints[0]; e.Address != r.Address || e.Weight != 3 || e.Identity.String() != "spiffe://example.test/web" {
+		t.Errorf("endpoint %+v", e)
+	}
+	if err := client.Deregister(t.Context(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	w.untilIDs("")
+
+	if err := client.Deregister(t.Context(), r.ID); err == nil || !strings.Contains(err.Error(), `consul: deregister "w1-proxy" at `+agent.Address) {
+		t.Errorf("a second deregistration: %v", err)
+	}
+	stranger, err := consul.New(consul.Options{Address: agent.Address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	if err := stranger.Register(t.Context(), r); err == nil || !strings.Contains(err.Error(), "the token needs service:write") {
+		t.Errorf("a registration without token: %v", err)
+	}
+	r.Address = "localhost:80"
+	if err := client.Register(t.Context(), r); err == nil || !strings.Contains(err.Error(), "is not IP:port") {
+		t.Errorf("a registration of a host name: %v", err)
 	}
 }
 

@@ -41,8 +41,9 @@ type next struct {
 // answer, and one that went backwards is forgotten.
 type watch[T any] struct {
 	client *Client
-	// what names the watched thing in errors: `service "web"`.
-	what string
+	// what names the watched thing in errors: `watch service "web"`; needs are the ACL
+	// permissions for it.
+	what, needs string
 	// query asks once; q carries context, index, wait and mode, and what is common
 	// to all queries of the client.
 	query func(q *api.QueryOptions) (T, *api.QueryMeta, error)
@@ -71,7 +72,7 @@ func (w *watch[T]) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			w.fail(w.client.explain(w.what, err))
+			w.fail(w.client.explain(w.what, w.needs, err))
 			// Without an index the first good answer comes at once and says that the
 			// agent is back.
 			w.index, w.next = 0, next{}

@@ -255,7 +255,7 @@ func TestErrorsNeverHoldTheToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := c.explain(`service "web"`, errors.New("token very-secret is unknown")).Error()
+	got := c.explain(`watch service "web"`, readNeeds, errors.New("token very-secret is unknown")).Error()
 	if want := `consul: watch service "web" at http://127.0.0.1:8500: token [redacted] is unknown`; got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
