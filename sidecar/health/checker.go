@@ -12,8 +12,8 @@ import (
 
 // Options of a Checker. Report and Log are required.
 type Options struct {
-	// Report is told of every change of state, one call at a time for each target, in
-	// order. It must not block and must not call the Checker.
+	// Report is told of every change of state, in order, by the goroutine of Run and
+	// with no lock held. A slow one delays the others' reports but no check.
 	Report func(Change)
 	Log    *slog.Logger
 	// Concurrency bounds the checks under way at once; default 64.
@@ -24,10 +24,11 @@ type Options struct {
 
 // Checker checks the targets of the last Apply while Run runs.
 type Checker struct {
-	report func(Change)
-	log    *slog.Logger
-	slots  chan struct{}
-	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	report  func(Change)
+	log     *slog.Logger
+	slots   chan struct{}
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	changes reports
 
 	mu     sync.Mutex
 	probes map[string]*probe
@@ -41,11 +42,12 @@ func New(o Options) *Checker {
 		o.Dial = new(net.Dialer).DialContext
 	}
 	return &Checker{
-		report: o.Report,
-		log:    o.Log,
-		slots:  make(chan struct{}, or(max(o.Concurrency, 0), 64)),
-		dial:   o.Dial,
-		probes: map[string]*probe{},
+		report:  o.Report,
+		log:     o.Log,
+		slots:   make(chan struct{}, or(max(o.Concurrency, 0), 64)),
+		dial:    o.Dial,
+		changes: reports{ready: make(chan struct{}, 1)},
+		probes:  map[string]*probe{},
 	}
 }
 
@@ -58,11 +60,18 @@ func (c *Checker) Run(ctx context.Context) error {
 		c.start(p)
 	}
 	c.mu.Unlock()
-	<-ctx.Done()
+	for ctx.Err() == nil {
+		select {
+		case <-c.changes.ready:
+			c.deliver()
+		case <-ctx.Done():
+		}
+	}
 	c.mu.Lock()
 	c.ctx = nil
 	c.mu.Unlock()
 	c.wg.Wait()
+	c.deliver()
 	return ctx.Err()
 }
 

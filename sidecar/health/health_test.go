@@ -191,8 +191,8 @@ func TestRiseAndFallOverTime(t *testing.T) {
 			t.Errorf("up: %+v", up)
 		}
 		for _, want := range []string{
-			`level=WARN msg="endpoint is down" service=api endpoint=a address=a:80 reason="connect: connection refused" lasted=`,
-			`level=INFO msg="endpoint is up" service=api endpoint=a address=a:80 reason=connected lasted=2s`,
+			`level=WARN msg="endpoint is down" service=api address=a:80 reason="connect: connection refused" lasted=`,
+			`level=INFO msg="endpoint is up" service=api address=a:80 reason=connected lasted=2s`,
 		} {
 			if !strings.Contains(b.log.String(), want) {
 				t.Errorf("log lacks %q:\n%s", want, b.log.String())
@@ -309,6 +309,7 @@ func TestApply(t *testing.T) {
 				}
 				before := b.network.count("a:80")
 				b.Apply(c.next)
+				synctest.Wait()
 				if len(b.got()) != c.changes || b.got()[len(b.got())-1].Reason != c.reason {
 					t.Errorf("changes %+v", b.got())
 				}
@@ -345,6 +346,38 @@ func TestApplyDuringACheckDropsItsResult(t *testing.T) {
 		b.stop()
 		if len(b.got()) != 0 {
 			t.Errorf("changes %+v", b.got())
+		}
+	})
+}
+
+// A report may take a lock that its receiver holds while it applies.
+func TestReportMayLockWhatApplyIsCalledUnder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		reported := 0
+		n := newNetwork()
+		n.set("a:80", "down")
+		c := New(Options{Log: slog.New(slog.DiscardHandler), Dial: n.dial, Report: func(Change) {
+			mu.Lock()
+			defer mu.Unlock()
+			reported++
+		}})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- c.Run(ctx) }()
+		apply := func(targets ...Target) {
+			mu.Lock()
+			defer mu.Unlock()
+			c.Apply(targets)
+		}
+		apply(target("a", second))
+		pass(2 * time.Second)
+		apply()
+		synctest.Wait()
+		cancel()
+		<-done
+		if reported != 2 {
+			t.Errorf("%d reports, want 2", reported)
 		}
 	})
 }

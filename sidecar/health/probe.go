@@ -3,7 +3,6 @@ package health
 import (
 	"context"
 	"crypto/tls"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -94,20 +93,12 @@ func (p *probe) count(ok bool, result string, started time.Time) {
 	}
 }
 
-// change tells of a new state; with mu held, so that reports come in order and
-// never after retire.
+// change notes a new state and queues its report; with mu held, so that reports
+// come in order and none after retire's.
 func (p *probe) change(up bool, reason string, now time.Time) {
-	lasted := now.Sub(p.status.Since)
+	t, lasted := &p.target, now.Sub(p.status.Since)
 	p.status.Up, p.status.Since = up, now
-	level, text := slog.LevelWarn, "endpoint is down"
-	if up {
-		level, text = slog.LevelInfo, "endpoint is up"
-	}
-	t := &p.target
-	p.checker.log.LogAttrs(context.Background(), level, text, slog.String("service", t.Service),
-		slog.String("endpoint", t.Key), slog.String("address", t.Address), slog.String("reason", reason),
-		slog.Duration("lasted", lasted))
-	p.checker.report(Change{Key: t.Key, Service: t.Service, Address: t.Address,
+	p.checker.changes.add(Change{Key: t.Key, Service: t.Service, Address: t.Address,
 		Up: up, Reason: reason, Lasted: lasted, At: now})
 }
 
