@@ -20,7 +20,7 @@ const (
 	P2C        = "p2c"         // the less loaded of two drawn at random
 )
 
-// MaxWeight bounds a weight, so that sums and products of them fit.
+// MaxWeight is the most that a weight counts for, so that sums and products fit.
 const MaxWeight = 1 << 20
 
 // Load is what a picker asks about the endpoints at the moment of a pick. Called
@@ -57,16 +57,12 @@ type Picker interface {
 }
 
 // New returns a picker of a kind for endpoints 0 to len(weights)-1. An endpoint of
-// weight 0 is never picked. The seed decides the random draws, and where round
-// robin begins, so that many proxies do not all begin at the first endpoint; 0
-// begins there. The slice is not kept. Errors: an unknown kind, a weight that is
-// negative or over MaxWeight.
+// weight 0 or less is never picked; a weight over MaxWeight counts as that, since
+// nobody could act on an error when discovery delivers one. The seed decides the
+// random draws, and where round robin begins, so that many proxies do not all
+// begin at the first endpoint; 0 begins there. The slice is not kept. Error: an
+// unknown kind.
 func New(kind string, weights []int, seed uint64) (Picker, error) {
-	for i, w := range weights {
-		if w < 0 || w > MaxWeight {
-			return nil, fmt.Errorf("balance: weight %d of endpoint %d is not within 0 and %d", w, i, MaxWeight)
-		}
-	}
 	m := membersOf(weights)
 	switch kind {
 	case RoundRobin:
@@ -89,7 +85,7 @@ func membersOf(weights []int) []member {
 	members := make([]member, 0, len(weights))
 	for i, w := range weights {
 		if w > 0 {
-			members = append(members, member{index: i, weight: int64(w)})
+			members = append(members, member{index: i, weight: int64(min(w, MaxWeight))})
 		}
 	}
 	return members
