@@ -6,7 +6,6 @@ import "time"
 // cancelled, connections closed), done.
 type draining struct {
 	active, forced, done bool
-	deadline             int64 // when to force, nanoseconds
 	timer                *Timer
 }
 
