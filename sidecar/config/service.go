@@ -40,7 +40,8 @@ type ConsulDiscovery struct {
 	Filter     string   `yaml:"filter"`     // Consul's filter expression
 	// Connect asks for the instances' mesh proxies instead of the instances.
 	Connect bool `yaml:"connect"`
-	// PassingOnly leaves out instances with a failing or warning check.
+	// PassingOnly leaves out instances with a warning, too; failing ones are never
+	// taken.
 	PassingOnly bool `yaml:"passing_only"`
 	// AllowEmpty takes an empty answer as the truth. Otherwise the last set that
 	// was not empty stays in force.

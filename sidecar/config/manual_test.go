@@ -1,0 +1,137 @@
+package config
+
+import (
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const manual = "../../examples/manual/configuration.md"
+
+// fenced finds the blocks of code with their language.
+var fenced = regexp.MustCompile("(?ms)^```([a-z ]+)\n(.*?)^```$")
+
+// Every example of the manual is right, and every wrong one is answered as the
+// manual says.
+func TestManualExamples(t *testing.T) {
+	blocks := fenced.FindAllStringSubmatch(string(mustRead(t, manual)), -1)
+	run := 0
+	for i, block := range blocks {
+		kind, text := block[1], block[2]
+		_, problems := Load("larboard.yaml", []byte(text))
+		switch kind {
+		case "yaml":
+			if run++; len(problems) > 0 {
+				t.Errorf("%v\nin\n%s", problems, text)
+			}
+		case "yaml broken":
+			if run++; problems.Error()+"\n" != blocks[i+1][2] {
+				t.Errorf("got\n%v\nwant\n%s", problems, blocks[i+1][2])
+			}
+		}
+	}
+	if run < 6 {
+		t.Errorf("only %d examples were found", run)
+	}
+}
+
+// row is one line of a table in the manual: a field and its default.
+type row struct{ path, value string }
+
+var (
+	heading  = regexp.MustCompile("^### `(.+)`$")
+	tableRow = regexp.MustCompile("^\\| `([a-z_]+)` \\| (.+?) \\| .+ \\|$")
+)
+
+// manualRows returns the rows of the manual's reference, in order.
+func manualRows(t *testing.T) []row {
+	var rows []row
+	section := ""
+	for line := range strings.Lines(string(mustRead(t, manual))) {
+		line = strings.TrimSpace(line)
+		if m := heading.FindStringSubmatch(line); m != nil {
+			section = strings.TrimPrefix(m[1], "larboard.yaml")
+		}
+		if m := tableRow.FindStringSubmatch(line); m != nil {
+			rows = append(rows, row{join(section, m[1]), m[2]})
+		}
+	}
+	return rows
+}
+
+// fieldRows returns what the reference should hold: every field of t and below,
+// each struct where it is first met.
+func fieldRows(t reflect.Type, path string, seen map[reflect.Type]bool) []row {
+	if t.Kind() == reflect.Slice {
+		return fieldRows(t.Elem(), path+"[]", seen)
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || t == reflect.TypeFor[StatusRange]() || seen[t] {
+		return nil
+	}
+	seen[t] = true
+	value := reflect.New(t)
+	if def, ok := value.Interface().(defaulted); ok {
+		def.setDefaults()
+	}
+	var rows, below []row
+	for i, name := range fieldNames(t) {
+		if name == "" {
+			continue
+		}
+		at := join(path, name)
+		rows = append(rows, row{at, defaultText(value.Elem().Field(i))})
+		below = append(below, fieldRows(t.Field(i).Type, at, seen)...)
+	}
+	return append(rows, below...)
+}
+
+// defaultText is a default as the manual writes it, or "" for none.
+func defaultText(v reflect.Value) string {
+	if v.Kind() == reflect.Struct {
+		return ""
+	}
+	if d, ok := v.Interface().(Duration); ok && d == inherit {
+		return ""
+	}
+	n := nodeOf(v)
+	if n == nil {
+		return ""
+	}
+	if n.Kind == yaml.SequenceNode {
+		n = n.Content[0]
+	}
+	return "`" + n.Value + "`"
+}
+
+// The reference names every field once, with the default that is in force.
+func TestManualReference(t *testing.T) {
+	want := fieldRows(reflect.TypeFor[Config](), "", map[reflect.Type]bool{})
+	got := manualRows(t)
+	paths := func(rows []row) (all []string) {
+		for _, r := range rows {
+			all = append(all, r.path)
+		}
+		slices.Sort(all)
+		return all
+	}
+	if !slices.Equal(paths(got), paths(want)) {
+		t.Fatalf("the manual has\n%q\nthe code has\n%q", paths(got), paths(want))
+	}
+	values := map[string]string{}
+	for _, r := range got {
+		values[r.path] = r.value
+	}
+	for _, r := range want {
+		value := values[r.path]
+		if r.value != "" && value != r.value || r.value == "" && strings.HasPrefix(value, "`") {
+			t.Errorf("%s: the manual says %s, the code %q", r.path, value, r.value)
+		}
+	}
+}
