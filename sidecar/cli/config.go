@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/larboard-proxy/larboard/sidecar/config"
+)
+
+func newConfig() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Print what a configuration comes to: shorthand expanded, defaults filled in",
+		Long: `Config reads a configuration file and prints the listeners and services that it
+comes to, with every default in force. What it prints means the same as what it
+read. Secrets are replaced by a placeholder.`,
+		Example: `  larboard config -c sidecar.yaml
+  larboard config -c sidecar.yaml --output json | jq '.services[].name'`,
+		Args: noArguments,
+	}
+	file := configFlag(cmd)
+	output := outputFlag(cmd, "yaml", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := output.valid(); err != nil {
+			return err
+		}
+		c, problems := loadFile(*file)
+		if len(problems) > 0 {
+			return refuse(cmd.ErrOrStderr(), *file, problems)
+		}
+		print := config.Print
+		if output.value == "json" {
+			print = config.PrintJSON
+		}
+		_, err := cmd.OutOrStdout().Write(print(config.Expand(c)))
+		return err
+	}
+	return cmd
+}

@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/larboard-proxy/larboard/sidecar/config"
+)
+
+// maxRead bounds every file that is read: a device or a log given by mistake
+// must not fill the memory. It is more than config.Load takes.
+const maxRead = 16 << 20
+
+// loadFile reads a configuration file. That it cannot be read is a problem like
+// any other. The configuration is not to be used where there are problems, except
+// to look for more; it may be nil then.
+func loadFile(name string) (*config.Config, config.Problems) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, config.Problems{{File: name, Message: "cannot be read: " + plain(err)}}
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxRead))
+	if err != nil {
+		return nil, config.Problems{{File: name, Message: "cannot be read: " + plain(err)}}
+	}
+	return config.Load(name, data)
+}
+
+// readNamed reads a file that the configuration names.
+func readNamed(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", name, plain(err))
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxRead {
+		return nil, fmt.Errorf("%s: not a regular file of a sensible size", name)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", name, plain(err))
+	}
+	return data, nil
+}
+
+// plain is the reason of an error of the file system, without the operation and
+// the name, which the context tells.
+func plain(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err.Error()
+	}
+	return err.Error()
+}
