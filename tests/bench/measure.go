@@ -75,7 +75,7 @@ func (b *bench) fresh(ctx context.Context, where site, subject bool, measure val
 
 // measureCPU takes the proxy's own CPU time for each completed request.
 func (b *bench) measureCPU(ctx context.Context, s scenario, l *line) error {
-	repeat := repeater{bench: b, line: l, limit: disturbedCPU, spare: b.o.rounds}
+	repeat := repeater{bench: b, line: l, limit: disturbedCPU, spare: 2 * b.o.rounds}
 	return b.rounds(ctx, l, b.o.rounds, func(p *proxy, subject bool) (float64, error) {
 		r, err := repeat.window(ctx, b.spec(s, p, b.o.round))
 		if err != nil {
