@@ -43,7 +43,7 @@ fuzz: ## every fuzz target in turn, for FUZZTIME each (default 30s)
 	@set -e; grep -rE --include='*_test.go' '^func Fuzz' . | sed -E 's/^(.*)\/[^/]*:func (Fuzz[A-Za-z0-9_]*).*/\1 \2/' | sort | \
 	while read -r dir target; do \
 		echo "$$dir $$target"; \
-		$(GO) test "$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); \
+		$(GO) test "$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) </dev/null; \
 	done
 
 check: lint test ## what a change must pass

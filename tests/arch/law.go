@@ -16,7 +16,7 @@ func Law() map[string][]string {
 		"sidecar/cli":     {"sidecar/...", "discovery/...", "policy/...", "observability/..."},
 		"sidecar/demo":    {"sidecar/...", "discovery/...", "policy/...", "observability/..."},
 		"sidecar/admin":   {"policy"},
-		"sidecar/compile": {"sidecar/config", "sidecar/proxy", "sidecar/upstream", "sidecar/health", "sidecar/identity", "sidecar/http1", "discovery/...", "policy/..."},
+		"sidecar/compile": {"sidecar/config", "sidecar/proxy", "sidecar/upstream", "sidecar/identity", "sidecar/http1", "discovery/...", "policy/..."},
 		"sidecar/config":  {},
 		"sidecar/proxy": {"sidecar/upstream", "sidecar/identity", "sidecar/http1", "sidecar/message", "sidecar/engine",
 			"discovery", "policy/...", "observability"},
