@@ -16,7 +16,8 @@ import (
 
 // Classify turns what tls.Conn.Handshake returned into a reason; server says that
 // the connection was accepted by us. A *policy.Error in the chain (our own
-// verification) is returned as it is; nil stays nil.
+// verification) is returned as it is, except that one of PeerID about an endpoint
+// becomes the endpoint's; nil stays nil.
 //
 // With TLS 1.3 a client's handshake ends before the server has looked at the
 // client's certificate, so its refusal arrives with the first read: a caller that
@@ -28,6 +29,9 @@ func Classify(err error, server bool) *policy.Error {
 	}
 	var known *policy.Error
 	if errors.As(err, &known) {
+		if !server && known.Side == policy.Downstream { // PeerID does not know our side
+			return (&refusal{known.Reason, known.Err}).asClient()
+		}
 		return known
 	}
 	if server {

@@ -57,6 +57,10 @@ func TestClassify(t *testing.T) {
 			}
 		})
 	}
+	_, err := PeerID(tls.ConnectionState{})
+	if e := Classify(err, false); e.Reason != policy.UpstreamTLSIdentity || e.Side != policy.Upstream || !e.Retryable {
+		t.Errorf("an endpoint without a certificate: %+v", e)
+	}
 	if Classify(nil, true) != nil || IsAlert(nil) || IsAlert(io.EOF) {
 		t.Error("nil or another error is misread")
 	}

@@ -11,11 +11,17 @@ import (
 	"syscall"
 )
 
+// socketPathLimit is sockaddr_un's 107 bytes less the room for the private name.
+const socketPathLimit = 107 - len(".s4294967295/s")
+
 // listenPrivate binds a Unix socket that only its owner may open, from its first
 // moment: it is bound in a private directory and then renamed into place, which
 // also replaces a stale file without a gap. The alternatives were rejected:
 // a umask is process-wide, and chmod after bind leaves a moment.
 func listenPrivate(path string) (net.Listener, error) {
+	if len(path) > socketPathLimit {
+		return nil, fmt.Errorf("identity: workload api socket: %s is longer than %d bytes, the most a socket's name may have", path, socketPathLimit)
+	}
 	if err := checkReplaceable(path); err != nil {
 		return nil, err
 	}

@@ -252,6 +252,9 @@ func TestSocketFiles(t *testing.T) {
 	if _, err := a.ListenWorkloadAPI(filepath.Join(dir, "x"), spiffeid.RequireFromString("spiffe://other.test/a")); err == nil {
 		t.Error("a foreign identity was accepted")
 	}
+	if _, err := a.ListenWorkloadAPI(filepath.Join(dir, strings.Repeat("x", 100)), id); err == nil || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("a long path: %v", err)
+	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".s*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
