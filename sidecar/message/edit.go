@@ -158,13 +158,15 @@ func (h *Head) keep(s string) Span {
 	return Span{start, uint32(len(h.buf))}
 }
 
-// keepValue appends v without white space around it and with a space for each
+func blank(c byte) bool { return c <= ' ' || c == 0x7f }
+
+// keepValue appends v without white space and control characters around it and with a space for each
 // control character.
 func (h *Head) keepValue(v []byte) Span {
-	for len(v) > 0 && (v[0] == ' ' || v[0] == '\t') {
+	for len(v) > 0 && blank(v[0]) {
 		v = v[1:]
 	}
-	for len(v) > 0 && (v[len(v)-1] == ' ' || v[len(v)-1] == '\t') {
+	for len(v) > 0 && blank(v[len(v)-1]) {
 		v = v[:len(v)-1]
 	}
 	start := uint32(len(h.buf))
