@@ -89,6 +89,7 @@ func (l *Loop) Current() *Task { return l.current }
 // It reports whether anything ran. For tests that turn loops themselves: never beside Run.
 func (l *Loop) Step(max time.Duration) bool {
 	before := l.counts.steps
+	l.time.refresh() // it may be long since the last turn, and timers count from here
 	l.turn(max)
 	l.publish()
 	return l.counts.steps != before

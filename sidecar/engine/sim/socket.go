@@ -1,0 +1,195 @@
+package sim
+
+import (
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/larboard-proxy/larboard/sidecar/engine"
+)
+
+// socket is one end of a connection, or a listening socket. It outlives its descriptor
+// while the other end may still send to it.
+type socket struct {
+	host   *Host
+	fd     int
+	poller *poller
+	owner  func() // of a scripted peer: told of every edge
+	token  uint64
+	queued bool // in poller.ready
+	state  state
+
+	local, remote netip.AddrPort
+	queue         []*socket // of a listening socket
+	other         *socket   // the other end
+
+	in      []byte // arrived and not read
+	ended   bool   // the peer's FIN has arrived
+	out     []byte // written and not sent
+	flying  int    // bytes sent that have not arrived
+	shut    bool   // our direction was ended
+	finSent bool
+	noRoom  bool          // somebody is to be told of room
+	err     syscall.Errno // pending
+	last    int64         // when the last segment arrives at the other end
+}
+
+type state uint8
+
+const (
+	connecting state = iota
+	listening
+	open
+	dead   // reset, or never connected
+	closed // here
+)
+
+// level is what is ready now: the rules of the kernel's tcp_poll.
+func (s *socket) level() engine.Ready {
+	switch s.state {
+	case connecting, closed:
+		return 0
+	case listening:
+		if len(s.queue) > 0 {
+			return engine.Readable
+		}
+		return 0
+	case dead:
+		r := engine.Readable | engine.Writable | engine.HalfClosed | engine.HungUp
+		if s.err != 0 {
+			r |= engine.Failed
+		}
+		return r
+	}
+	var r engine.Ready
+	if s.ended {
+		r |= engine.Readable | engine.HalfClosed
+		if s.shut {
+			r |= engine.HungUp
+		}
+	}
+	if len(s.in) > 0 {
+		r |= engine.Readable
+	}
+	if s.shut || s.roomy() {
+		r |= engine.Writable
+	} else {
+		s.noRoom = true
+	}
+	return r
+}
+
+// edge makes the socket come up in the next Wait.
+func (s *socket) edge() {
+	if s.owner != nil {
+		if !s.queued {
+			s.queued = true
+			s.host.world.After(0, func() { s.queued = false; s.owner() })
+		}
+		return
+	}
+	if s.poller != nil && !s.queued {
+		s.queued = true
+		s.poller.ready = append(s.poller.ready, s)
+	}
+}
+
+func (s *socket) free() int { return s.host.world.options.SendBuffer - len(s.out) - s.flying }
+
+// roomy reports whether enough of the send buffer is free to be worth telling.
+func (s *socket) roomy() bool { return 3*s.free() >= s.host.world.options.SendBuffer }
+
+func (s *socket) takeError() error {
+	if s.err == 0 {
+		return nil
+	}
+	err := s.err
+	s.err = 0
+	return err
+}
+
+// read is recv: data first, then the end of the stream, then an error.
+func (s *socket) read(p []byte) (int, error) {
+	if n := copy(p, s.in); n > 0 {
+		s.in = s.in[n:]
+		s.other.pump() // the window has opened
+		return n, nil
+	}
+	if s.ended {
+		return 0, nil
+	}
+	if err := s.takeError(); err != nil {
+		return 0, err
+	}
+	if s.state == dead {
+		return 0, nil
+	}
+	return 0, syscall.EAGAIN
+}
+
+// write is send.
+func (s *socket) write(p []byte) (int, error) {
+	if err := s.takeError(); err != nil {
+		return 0, err
+	}
+	if s.state == dead || s.shut {
+		return 0, syscall.EPIPE
+	}
+	n := min(len(p), s.free())
+	if s.state == connecting {
+		n = 0
+	}
+	if n < len(p) {
+		s.noRoom = true
+	}
+	if n <= 0 {
+		return 0, syscall.EAGAIN
+	}
+	s.out = append(s.out, p[:n]...)
+	s.pump()
+	return n, nil
+}
+
+func (s *socket) shutdown() error {
+	if s.state != open {
+		return syscall.ENOTCONN
+	}
+	s.shut = true
+	s.pump()
+	s.edge()
+	return nil
+}
+
+// close frees the descriptor. Unread data, or reset, makes it a RST; otherwise what was
+// written goes out, and then the FIN.
+func (s *socket) close(reset bool) {
+	w := s.host.world
+	w.note("close", s.fd, reset)
+	s.host.sockets[s.fd] = nil
+	if s.poller != nil {
+		if i := slices.Index(s.poller.ready, s); i >= 0 {
+			s.poller.ready = slices.Delete(s.poller.ready, i, i+1)
+		}
+		s.poller = nil
+	}
+	was := s.state
+	s.state, s.owner = closed, nil
+	switch was {
+	case listening:
+		for _, k := range s.host.keys(s.local) {
+			w.listening[k] = slices.DeleteFunc(w.listening[k], func(o *socket) bool { return o == s })
+		}
+		for _, q := range s.queue {
+			q.state = closed
+			q.abandon()
+		}
+		s.queue = nil
+	case open:
+		if reset || len(s.in) > 0 {
+			s.abandon()
+			return
+		}
+		s.shut = true
+		s.pump()
+	}
+}
