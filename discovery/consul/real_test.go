@@ -22,10 +22,11 @@ import (
 // vain.
 const patience = 60 * time.Second
 
-// watched is a running Set with one service "web".
+// watched is a running Set with one service.
 type watched struct {
-	t   *testing.T
-	set *discovery.Set
+	t    *testing.T
+	set  *discovery.Set
+	name string
 
 	mu  sync.Mutex
 	log strings.Builder
@@ -44,10 +45,16 @@ func (w *watched) logged() string {
 	return w.log.String()
 }
 
-// watch starts a Set that must end when the test does.
+// watch starts a Set for the service "web".
 func watch(t *testing.T, o consul.Options, h consul.Health) *watched {
 	t.Helper()
-	w := &watched{t: t}
+	return watchService(t, "web", o, h)
+}
+
+// watchService starts a Set that must end when the test does.
+func watchService(t *testing.T, name string, o consul.Options, h consul.Health) *watched {
+	t.Helper()
+	w := &watched{t: t, name: name}
 	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	o.Log = log
 	client, err := consul.New(o)
@@ -55,8 +62,8 @@ func watch(t *testing.T, o consul.Options, h consul.Health) *watched {
 		t.Fatal(err)
 	}
 	w.set = discovery.New(log)
-	h.Service = "web"
-	w.set.Apply(map[string]discovery.Spec{"web": client.Spec(h)})
+	h.Service = name
+	w.set.Apply(map[string]discovery.Spec{name: client.Spec(h)})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.set.Run(ctx) }()
@@ -75,7 +82,7 @@ func watch(t *testing.T, o consul.Options, h consul.Health) *watched {
 
 // ids are the endpoints in force, by instance id.
 func (w *watched) ids() string {
-	u, ok := w.set.Snapshot("web")
+	u, ok := w.set.Snapshot(w.name)
 	if !ok {
 		return "unknown"
 	}

@@ -57,7 +57,9 @@ func (c *Client) Register(ctx context.Context, r Registration) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, slack, hungError{slack})
 	defer cancel()
-	err = c.api.Agent().ServiceRegisterOpts(service, api.ServiceRegisterOpts{}.WithContext(ctx))
+	// Without it, a check of an earlier registration of this ID would live on.
+	opts := api.ServiceRegisterOpts{ReplaceExistingChecks: true}
+	err = c.api.Agent().ServiceRegisterOpts(service, opts.WithContext(ctx))
 	return c.outcome(ctx, "register", r.ID, err)
 }
 
