@@ -165,7 +165,7 @@ func table(t ast.Expr) bool {
 	return t != nil
 }
 
-var maker = regexp.MustCompile(`^(errors\.New|fmt\.Errorf|strings\.NewReplacer|(\w+\.)?(Must|Require)\w*|(\w+\.)?(build|make|must|parse|table)\w*)$`)
+var maker = regexp.MustCompile(`^(errors\.New|fmt\.Errorf|strings\.NewReplacer|time\.(Date|Unix)|(\w+\.)?(Must|Require)\w*|(\w+\.)?(build|make|must|parse|table)\w*)$`)
 
 // callee names the function of a call: "f", "pkg.F" or the type of a conversion or
 // immediately called literal, which is none.
