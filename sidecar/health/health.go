@@ -21,8 +21,11 @@ type Kind string
 
 // The kinds of check.
 const (
-	TCP  Kind = "tcp"  // a connection can be made (and TLS set up)
-	HTTP Kind = "http" // and a request is answered with an expected status
+	// TCP: a connection can be made, and TLS set up. With TLS 1.3 an endpoint refuses
+	// our certificate only after that, which an HTTP check alone notices.
+	TCP Kind = "tcp"
+	// HTTP: and a request is answered with an expected status.
+	HTTP Kind = "http"
 )
 
 // StatusRange is a range of HTTP statuses, both ends included.
