@@ -1,5 +1,7 @@
 package metrics
 
+import "github.com/larboard-proxy/larboard/policy"
+
 // ListenerConns returns the connections of a listener: open now, and accepted
 // since the start. Any goroutine.
 func (m *Metrics) ListenerConns(listener string) (active int64, total uint64) {
@@ -12,4 +14,16 @@ func (m *Metrics) ListenerConns(listener string) (active int64, total uint64) {
 		}
 	}
 	return active, total
+}
+
+// Refusals returns how many connections were refused before their first request,
+// by reason, over all listeners. Any goroutine.
+func (m *Metrics) Refusals() map[policy.Reason]uint64 {
+	all := map[policy.Reason]uint64{}
+	for _, s := range m.shards {
+		for _, c := range s.refused.all() {
+			all[c.key.reason] += c.value.value()
+		}
+	}
+	return all
 }
