@@ -60,7 +60,11 @@ func followed(t *testing.T, a *Authority, id string) *Current {
 // meet shakes hands both ways with what is current on both sides.
 func meet(t *testing.T, a, b *Current) {
 	t.Helper()
-	x, y := a.Snapshot(), b.Snapshot()
+	meetSnapshots(t, a.Snapshot(), b.Snapshot())
+}
+
+func meetSnapshots(t *testing.T, x, y *Snapshot) {
+	t.Helper()
 	for range 2 {
 		r := handshake(x.ClientConfig(AnyOf(y.ID())), y.ServerConfig(AnyOf(x.ID())))
 		if r.client != nil || r.server != nil {
@@ -91,12 +95,12 @@ func TestAuthorityRotatesAtHalfLife(t *testing.T) {
 }
 
 // At every moment of a root's rotation both sides understand each other, also where
-// one side learns of it late (the snapshot taken before).
+// one side learns of each step half a second late.
 func TestRootRotationOverlaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newTestAuthority(t, nil)
 		api, web := followed(t, a, apiID), followed(t, a, webID)
-		old := rootsOf(t, a)[0]
+		old, before := rootsOf(t, a)[0], web.Snapshot()
 		if err := a.RotateRoot(); err != nil {
 			t.Fatal(err)
 		}
@@ -110,8 +114,19 @@ func TestRootRotationOverlaps(t *testing.T) {
 		if n := api.Snapshot().Authorities(meshDomain); n != 2 {
 			t.Fatalf("%d authorities in the bundle, want both", n)
 		}
+		late := []*Snapshot{before}
+		m, err := a.Issue(spiffeid.RequireFromString(otherID)) // by the old root, and kept to its end
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := snapshotOf(t, m)
 		for range 300 {
+			late = append(late, web.Snapshot())
 			meet(t, api, web)
+			meetSnapshots(t, api.Snapshot(), late[max(0, len(late)-10)])
+			if time.Now().Before(kept.NotAfter()) {
+				meetSnapshots(t, api.Snapshot(), kept)
+			}
 			time.Sleep(50 * time.Millisecond)
 			synctest.Wait()
 		}
