@@ -127,3 +127,6 @@ func (h *Host) keys(addr netip.AddrPort) []listenKey {
 		h.key(netip.AddrPortFrom(loopback, addr.Port())),
 	}
 }
+
+// Poller returns a bare poller of the host, for tests of the network itself.
+func (h *Host) Poller() engine.Poller { return &poller{host: h} }
