@@ -178,6 +178,5 @@ func (c *Client) ReadHead(h *message.Head) error {
 // messages complete, nothing wants to close, and not a byte in excess. A new
 // connection is not reusable yet.
 func (c *Client) Reusable() bool {
-	return c.rstate == readDone && c.wstate == writeDone && c.Buffered() == 0 &&
-		!c.is(flagBroken|flagWriteBroken|flagReset|flagClose) && !c.t.Pending()
+	return c.complete() && c.Buffered() == 0 && !c.t.Pending()
 }

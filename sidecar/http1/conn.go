@@ -21,7 +21,8 @@ type flags uint16
 
 const (
 	flagClient      flags = 1 << iota // we are the client
-	flagBroken                        // reading failed, or we were misused
+	flagBroken                        // a head failed, something was malformed, or we were misused
+	flagFailed                        // reading a body failed; it may be tried again
 	flagWriteBroken                   // writing failed
 	flagReset                         // given up
 	flagSetClose                      // announce close with the next head
@@ -34,7 +35,7 @@ const (
 	flagSent                          // a byte of this request may have left (client)
 
 	// flagsOfConn outlive an exchange.
-	flagsOfConn = flagClient | flagBroken | flagWriteBroken | flagReset | flagSetClose
+	flagsOfConn = flagClient | flagBroken | flagFailed | flagWriteBroken | flagReset | flagSetClose
 )
 
 // readState says what is being read.
@@ -165,16 +166,24 @@ func (c *conn) Reset(policy.Reason) {
 }
 
 // Release gives the buffers back and reports true; or reports false and keeps
-// them if bytes of a next request are buffered (pipelining). After Reset it
-// always gives them back. No task may be using the stream or a view of it.
+// them if bytes of a next request are buffered (pipelining). Where no request can
+// follow, and after Reset, it always gives them back. No task may be using the
+// stream or a view of it.
 func (c *conn) Release() bool {
-	if c.Buffered() > 0 && !c.is(flagReset) {
+	if c.Buffered() > 0 && !c.is(flagClient) && c.complete() {
 		return false
 	}
 	c.releaseRead()
 	c.releasePend()
 	c.trail = nil
 	return true
+}
+
+// complete reports that both messages are over and that nothing spoke against
+// another exchange.
+func (c *conn) complete() bool {
+	return c.rstate == readDone && c.wstate == writeDone &&
+		!c.is(flagBroken|flagWriteBroken|flagReset|flagClose)
 }
 
 func (c *conn) releaseRead() {

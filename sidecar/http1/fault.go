@@ -47,9 +47,13 @@ func (c *conn) misused(text violation) error {
 }
 
 // readFailed gives a transport's read error its reason. Whoever cancels a task
-// with a *policy.Error of its own gets that one back.
+// with a *policy.Error of its own gets that one back. A body or a tunnel is not
+// spoilt by it: nothing was lost, so a caller that was only interrupted (a
+// deadline while the tunnel's other direction is alive) may read on.
 func (c *conn) readFailed(err error, phase policy.Phase) error {
-	c.flags |= flagBroken
+	if c.flags |= flagFailed; phase != policy.PhaseBody {
+		c.flags |= flagBroken
+	}
 	if own := (*policy.Error)(nil); errors.As(err, &own) {
 		return own
 	}

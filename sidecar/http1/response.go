@@ -46,7 +46,7 @@ func (s *Server) WriteHead(h *message.Head) error {
 // an announced close, a body or tunnel that ends with the connection, a request
 // that was garbled, or one whose body may or may not follow since no 100 was sent.
 func (s *Server) closes() bool {
-	return s.is(flagSetClose|flagBroken) || s.wstate == writeUntilClose || s.wstate == writeTunnel ||
+	return s.is(flagSetClose|flagBroken|flagFailed) || s.wstate == writeUntilClose || s.wstate == writeTunnel ||
 		s.is(flagExpect) && s.rstate != readDone
 }
 

@@ -113,10 +113,7 @@ func (c *conn) set(f flags, on bool) {
 
 // KeepAlive reports, after an exchange, whether another request may follow: both
 // messages are complete and neither side wants to close.
-func (s *Server) KeepAlive() bool {
-	return s.rstate == readDone && s.wstate == writeDone &&
-		!s.is(flagBroken|flagWriteBroken|flagReset|flagClose)
-}
+func (s *Server) KeepAlive() bool { return s.complete() }
 
 // Idle reports that no exchange is under way and that no byte is buffered, here
 // or in the transport, so that the connection may wait without a task. Before the
@@ -128,7 +125,8 @@ func (s *Server) Idle() bool {
 // DrainBody reads and drops up to most bytes of an unread request body, so that
 // the connection can be kept, and reports whether the body's end was reached. It
 // does nothing for a client that still waits for 100: whether that one will send
-// its body cannot be known. It parks; set a read deadline before.
+// its body cannot be known. It parks; set a read deadline before. No other task
+// may be reading the body.
 func (s *Server) DrainBody(most int) bool {
 	if s.is(flagExpect) && s.Buffered() == 0 {
 		return s.rstate == readDone

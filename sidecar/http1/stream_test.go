@@ -356,3 +356,55 @@ func TestClientReuse(t *testing.T) {
 		t.Errorf("written on a connection that is not reusable: %v", err)
 	}
 }
+
+// TestReadOnAfterInterruption: a deadline or a cancellation loses nothing.
+func TestReadOnAfterInterruption(t *testing.T) {
+	s, w, _ := newTestServer(whole(get("Connection: upgrade", "Upgrade: x")))
+	w.inErr = errTimeout
+	must(t, s.ReadHead(&message.Head{}))
+	r := answer(101, message.Tunnel, 0)
+	r.SetUpgrade("x")
+	must(t, s.WriteHead(r))
+	must(t, s.Flush())
+	for range 2 {
+		if _, _, err := s.ReadBody(); policy.ReasonOf(err) != policy.TunnelIdle {
+			t.Errorf("silence: %v", err)
+		}
+	}
+	w.in = whole("opaque")
+	if p, _, err := s.ReadBody(); string(p) != "opaque" || err != nil {
+		t.Errorf("read %q %v", p, err)
+	}
+
+	s, w, _ = newTestServer(whole(post("Content-Length: 4", "ab")))
+	w.inErr = errors.New("cancelled")
+	must(t, s.ReadHead(&message.Head{}))
+	if _, err := readAll(s); policy.ReasonOf(err) != policy.BodyAborted {
+		t.Errorf("interrupted: %v", err)
+	}
+	reply(t, s)
+	if s.KeepAlive() {
+		t.Error("kept with an unread body")
+	}
+	if w.in = whole("cd"); !s.DrainBody(10) {
+		t.Error("not drained")
+	}
+}
+
+// TestReleaseKeepsNothingUseless: bytes that no exchange can follow are given
+// back with their buffer.
+func TestReleaseKeepsNothingUseless(t *testing.T) {
+	for name, request := range map[string]string{
+		"close":       get("Connection: close") + get(),
+		"unread body": post("Content-Length: 4", "abcd"),
+		"malformed":   "GET / HTTP/7\r\n\r\n",
+	} {
+		s, _, l := newTestServer(whole(request))
+		if s.ReadHead(&message.Head{}) == nil {
+			reply(t, s)
+		}
+		if !s.Release() || l.lent != 0 {
+			t.Errorf("%s: %d buffers kept", name, l.lent)
+		}
+	}
+}
