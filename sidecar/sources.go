@@ -61,10 +61,9 @@ func (s *sources) spec(c *config.Service) (discovery.Spec, error) {
 		Service: d.Service, Connect: d.Connect, Tags: d.Tags, Datacenter: d.Datacenter,
 		Namespace: d.Namespace, Filter: d.Filter, Warning: !d.PassingOnly,
 	}
-	if d.AllowEmpty {
-		want.OnEmpty = consul.Accept
-	}
-	return s.consul.Spec(want), nil
+	var err error
+	want.OnEmpty, err = consul.ParseOnEmpty(string(d.OnEmpty))
+	return s.consul.Spec(want), err
 }
 
 func staticSpec(c *config.Service) (discovery.Spec, error) {

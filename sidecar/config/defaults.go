@@ -60,7 +60,9 @@ func (t *ServiceTimeouts) setDefaults() {
 func (e *Endpoint) setDefaults() { *e = Endpoint{Weight: 1} }
 
 // The service's name, where the file leaves it out, is filled in by inheritAll.
-func (d *ConsulDiscovery) setDefaults() { *d = ConsulDiscovery{PassingOnly: true} }
+func (d *ConsulDiscovery) setDefaults() {
+	*d = ConsulDiscovery{PassingOnly: true, OnEmpty: ConfirmEmpty}
+}
 
 func (h *Health) setDefaults() {
 	*h = Health{

@@ -43,10 +43,19 @@ type ConsulDiscovery struct {
 	// PassingOnly leaves out instances with a warning, too; failing ones are never
 	// taken.
 	PassingOnly bool `yaml:"passing_only"`
-	// AllowEmpty takes an empty answer as the truth. Otherwise the last set that
-	// was not empty stays in force.
-	AllowEmpty bool `yaml:"allow_empty"`
+	// OnEmpty says what an answer without a single endpoint is worth.
+	OnEmpty OnEmpty `yaml:"on_empty"`
 }
+
+// OnEmpty guards against losing every endpoint at once.
+type OnEmpty string
+
+// What an empty answer is worth.
+const (
+	ConfirmEmpty OnEmpty = "confirm" // once a second, consistent read says the same
+	KeepEmpty    OnEmpty = "keep"    // nothing: the last set that was not empty stays
+	AcceptEmpty  OnEmpty = "accept"  // as much as any other
+)
 
 // Balance is the way an endpoint is chosen.
 type Balance string

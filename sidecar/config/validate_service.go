@@ -58,6 +58,7 @@ func (v *validator) discovery(path string, d *Discovery) {
 		v.incomplete(path, "needs a source: consul")
 		return
 	}
+	v.choice(path+".consul.on_empty", string(d.Consul.OnEmpty), nil, string(ConfirmEmpty), string(KeepEmpty), string(AcceptEmpty))
 	for i, tag := range d.Consul.Tags {
 		if tag == "" {
 			v.report(fmt.Sprintf("%s.consul.tags[%d]", path, i), "is empty")
