@@ -79,6 +79,13 @@ func (b *buffers) used() (n int) {
 	return n
 }
 
+func (b *buffers) bytes() (n int) {
+	for i := range b.class {
+		n += (b.class[i].used + len(b.class[i].free)) * bufferClasses[i]
+	}
+	return n
+}
+
 func (b *buffers) spare() (n int) {
 	for i := range b.class {
 		n += len(b.class[i].free)

@@ -24,6 +24,7 @@ type LoopStats struct {
 	Conns          int           // open connections, idle ones included
 	Buffers        int           // pooled buffers in use
 	BuffersFree    int           // pooled buffers at hand
+	BufferBytes    int           // memory of both
 	Offloads       int           // tasks waiting for offloaded work
 	Turns          uint64        // of the loop
 	Resumes        uint64        // of tasks
@@ -51,6 +52,7 @@ func (s Stats) Total() LoopStats {
 		t.Conns += l.Conns
 		t.Buffers += l.Buffers
 		t.BuffersFree += l.BuffersFree
+		t.BufferBytes += l.BufferBytes
 		t.Offloads += l.Offloads
 		t.Turns += l.Turns
 		t.Resumes += l.Resumes
@@ -67,11 +69,11 @@ func (s Stats) Total() LoopStats {
 }
 
 type published struct {
-	tasks, coroutines, buffers, buffersFree, offloads  atomic.Int64
-	turns, resumes, accepted, dialled, backoffs, stale atomic.Uint64
-	panics, goexits                                    atomic.Uint64
-	lag                                                atomic.Int64
-	at                                                 int64 // owned by the loop
+	tasks, coroutines, buffers, buffersFree, bufferBytes, offloads atomic.Int64
+	turns, resumes, accepted, dialled, backoffs, stale             atomic.Uint64
+	panics, goexits                                                atomic.Uint64
+	lag                                                            atomic.Int64
+	at                                                             int64 // owned by the loop
 }
 
 // Stats reads what the loops have published. Any goroutine.
@@ -81,7 +83,8 @@ func (e *Engine) Stats() Stats {
 		p := &l.published
 		s.Loops[i] = LoopStats{
 			Tasks: int(p.tasks.Load()), Coroutines: int(p.coroutines.Load()), Conns: int(l.connGauge.Load()),
-			Buffers: int(p.buffers.Load()), BuffersFree: int(p.buffersFree.Load()), Offloads: int(p.offloads.Load()),
+			Buffers: int(p.buffers.Load()), BuffersFree: int(p.buffersFree.Load()),
+			BufferBytes: int(p.bufferBytes.Load()), Offloads: int(p.offloads.Load()),
 			Turns: p.turns.Load(), Resumes: p.resumes.Load(), Accepted: p.accepted.Load(), Dialled: p.dialled.Load(),
 			AcceptBackoffs: p.backoffs.Load(), StaleEvents: p.stale.Load(),
 			Panics: p.panics.Load(), Goexits: p.goexits.Load(),
@@ -110,6 +113,7 @@ func (l *Loop) publish() {
 	setInt(&p.coroutines, c.coroutines)
 	setInt(&p.buffers, l.buffers.used())
 	setInt(&p.buffersFree, l.buffers.spare())
+	setInt(&p.bufferBytes, l.buffers.bytes())
 	setInt(&p.offloads, c.offloads)
 	setInt(&p.lag, int(max(c.lag, c.lastLag)))
 	setUint(&p.turns, c.turns)
