@@ -133,7 +133,13 @@ func (s *Sidecar) onUpdate(u discovery.Update) {
 	if svc == nil {
 		return
 	}
+	was := svc.Set().Members
 	svc.Update(u)
+	for _, m := range was {
+		if svc.Find(m.ID, m.Address) == nil {
+			s.proxy.Forget(u.Service, m.Address)
+		}
+	}
 	s.log.Info("endpoints changed", "service", u.Service, "endpoints", len(u.Endpoints), "index", u.Index)
 	s.checkAll()
 }

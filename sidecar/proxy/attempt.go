@@ -5,6 +5,7 @@ import (
 
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/identity"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
 
@@ -72,6 +73,10 @@ func (x *Exchange) blame(err error) error {
 		return &policy.Error{Reason: policy.ClientAborted, Side: policy.Downstream, Phase: policy.PhaseWait, Err: err}
 	case errors.Is(err, engine.ErrDrain):
 		return &policy.Error{Reason: policy.Draining, Phase: policy.PhaseWait, Err: err}
+	case x.up != nil && x.up.PeerID != "" && identity.IsAlert(err):
+		// In TLS 1.3 the endpoint refuses our certificate after our side of the
+		// handshake is done.
+		return identity.Classify(err, false)
 	case x.overdue():
 		return &policy.Error{Reason: policy.RequestDeadline, Side: policy.Upstream, Phase: policy.PhaseWait, Err: err}
 	}

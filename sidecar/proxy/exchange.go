@@ -7,41 +7,9 @@
 package proxy
 
 import (
-	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy"
-	"github.com/larboard-proxy/larboard/policy/balance"
-	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/message"
-	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
-
-// Exchange is pooled by its loop and owned by one task at a time; a body pump is
-// its sibling on the same loop. Steps see it through the exported fields.
-type Exchange struct {
-	Req, Resp message.Head
-	Route     *Route
-	Down      *Downstream
-
-	loop     *loopState
-	task     *engine.Task
-	serve    func(*engine.Task)
-	conf     *ListenerConfig    // the snapshot of this exchange, loaded once
-	settings *upstream.Settings // of the route's service, likewise
-	record   observability.Record
-	text     []byte // scratch
-
-	body   body // of the request
-	tried  balance.Set
-	choice upstream.Choice
-	up     *upstream.Conn
-	start  int64  // Nanos
-	picked int64  // Nanos of this attempt's pick
-	until  int64  // Nanos by which it must end; 0: none
-	fresh  bool   // the next attempt takes no pooled connection
-	in     uint64 // bytes of the connection at the start, for the difference
-	out    uint64
-	sent   bool // a byte of the final answer may have reached the client
-}
 
 // run carries one exchange through its phases and reports whether the connection
 // may carry another.

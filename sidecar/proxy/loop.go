@@ -7,6 +7,7 @@ import (
 
 	crand "crypto/rand"
 
+	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
@@ -26,7 +27,8 @@ type loopState struct {
 func newLoopState(p *Proxy, l *engine.Loop) *loopState {
 	var seed [32]byte
 	crand.Read(seed[:])
-	s := &loopState{proxy: p, loop: l, index: l.Index(), upstream: upstream.NewLocal(l), random: rand.NewChaCha8(seed)}
+	s := &loopState{proxy: p, loop: l, index: l.Index(), random: rand.NewChaCha8(seed)}
+	s.upstream = upstream.NewLocal(l, func(service string, r policy.Reason) { p.meter.UpstreamConn(s.index, service, r) })
 	s.conns.next, s.conns.prev = &s.conns, &s.conns
 	return s
 }

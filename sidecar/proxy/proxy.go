@@ -26,6 +26,10 @@ type Meter interface {
 	Conn(loop int, listener string, delta int)
 	// Refused tells of a connection that ended in its handshake.
 	Refused(loop int, listener string, r policy.Reason)
+	// UpstreamConn tells of an attempt to connect to an endpoint; None: it succeeded.
+	UpstreamConn(loop int, service string, r policy.Reason)
+	// ForgetEndpoint drops what was counted of an endpoint that has gone.
+	ForgetEndpoint(loop int, service, endpoint string)
 }
 
 // Options of a Proxy.
@@ -123,6 +127,14 @@ func (p *Proxy) forget(now []*upstream.Service) {
 		}
 	}
 	p.services = now
+}
+
+// Forget drops what each loop keeps of an endpoint that has left its service.
+// Called by the control plane.
+func (p *Proxy) Forget(service, endpoint string) {
+	for _, l := range p.loops {
+		l.loop.Post(func() { p.meter.ForgetEndpoint(l.index, service, endpoint) })
+	}
 }
 
 // Listeners returns the running listeners in the snapshot's order.

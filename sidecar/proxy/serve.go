@@ -3,12 +3,9 @@ package proxy
 import (
 	"fmt"
 	"runtime/debug"
-	"time"
 
-	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
-	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
 
 // serveOn is the task of a connection that has something to read: one exchange
@@ -58,34 +55,4 @@ func (x *Exchange) contain(d *Downstream) {
 	if x.up != nil {
 		x.loop.upstream.Close(x.up)
 	}
-}
-
-// reset makes x ready for the next request of the same connection.
-func (x *Exchange) reset() {
-	x.Req.Reset()
-	x.Resp.Reset()
-	x.Route, x.conf, x.settings, x.up, x.choice = nil, nil, nil, nil, upstream.Choice{}
-	x.tried.Reset()
-	x.body.reset()
-	x.record = observability.Record{}
-	x.start, x.picked, x.until, x.sent, x.fresh = 0, 0, 0, false, false
-}
-
-func (x *Exchange) since(nanos int64) time.Duration {
-	return time.Duration(x.loop.loop.Nanos() - nanos)
-}
-
-func (x *Exchange) overdue() bool {
-	return x.until != 0 && x.loop.loop.Nanos() >= x.until
-}
-
-// setUpstreamDeadline allows d for the next read, and no more than the whole
-// request has left.
-func (x *Exchange) setUpstreamDeadline(d time.Duration) {
-	if x.until != 0 {
-		if left := time.Duration(x.until - x.loop.loop.Nanos()); d == 0 || left < d {
-			d = max(left, 1)
-		}
-	}
-	x.up.SetReadDeadline(x.loop.deadline(d))
 }

@@ -14,13 +14,9 @@ import (
 // dial connects to the choice's endpoint and, in a mesh, proves both sides. The
 // connect timeout covers both.
 func (l *Local) dial(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
-	l.counts.Dialled++
 	conn, err := l.connect(c, s, tlsTo)
-	if err != nil {
-		l.counts.DialFailed++
-		return nil, err
-	}
-	return conn, nil
+	l.dialled(c.Service.Name, policy.ReasonOf(err))
+	return conn, err
 }
 
 func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {

@@ -12,14 +12,8 @@ import (
 // method is called on the loop, from a task where it may park.
 type Local struct {
 	loop     *engine.Loop
+	dialled  func(service string, r policy.Reason)
 	services map[*Service]*localService
-	counts   Counts
-}
-
-// Counts are events since the start, read by the loop's owner.
-type Counts struct {
-	Dialled, DialFailed, Reused, Closed uint64
-	Idle                                int
 }
 
 type localService struct {
@@ -31,13 +25,11 @@ type localService struct {
 	desired bool // this pick passes over suspects
 }
 
-// NewLocal returns the view of l.
-func NewLocal(l *engine.Loop) *Local {
-	return &Local{loop: l, services: map[*Service]*localService{}}
+// NewLocal returns the view of l. dialled is told of each attempt to connect, with
+// policy.None for one that succeeded; it must not block.
+func NewLocal(l *engine.Loop, dialled func(service string, r policy.Reason)) *Local {
+	return &Local{loop: l, dialled: dialled, services: map[*Service]*localService{}}
 }
-
-// Counts returns the loop's counters.
-func (l *Local) Counts() Counts { return l.counts }
 
 // Choice is one pick; it is given back to Done exactly once.
 type Choice struct {

@@ -66,7 +66,6 @@ func (l *Local) Acquire(c Choice, fresh bool) (*Conn, error) {
 	}
 	if !fresh {
 		if conn := p.pop(l.loop.Nanos()); conn != nil {
-			l.counts.Reused++
 			return conn, nil
 		}
 	}
@@ -117,7 +116,6 @@ func (p *pool) pop(now int64) *Conn {
 		c := p.idle[n-1]
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
-		p.local.counts.Idle--
 		c.raw.OnReadable(nil)
 		if c.expires != 0 && now >= c.expires {
 			p.local.close(c)
@@ -145,7 +143,6 @@ func (l *Local) Put(c *Conn) {
 	}
 	c.raw.SetReadDeadline(until)
 	c.pool.idle = append(c.pool.idle, c)
-	l.counts.Idle++
 	c.raw.OnReadable(c.onIdle)
 }
 
@@ -162,7 +159,6 @@ func (c *Conn) SetWriteDeadline(t time.Time) { c.raw.SetWriteDeadline(t) }
 func (l *Local) Close(c *Conn) { l.close(c) }
 
 func (l *Local) close(c *Conn) {
-	l.counts.Closed++
 	c.Client.Release()
 	c.Transport.Close()
 }
@@ -174,7 +170,6 @@ func (c *Conn) idleEvent() {
 	for i, other := range p.idle {
 		if other == c {
 			p.idle = append(p.idle[:i], p.idle[i+1:]...)
-			p.local.counts.Idle--
 			p.local.close(c)
 			return
 		}
@@ -200,7 +195,6 @@ func (p *pool) retire() {
 func (p *pool) closeIdle() {
 	for _, c := range p.idle {
 		c.raw.OnReadable(nil)
-		p.local.counts.Idle--
 		p.local.close(c)
 	}
 	p.idle = nil

@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/larboard-proxy/larboard/observability"
+	"github.com/larboard-proxy/larboard/policy/balance"
+	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/message"
+	"github.com/larboard-proxy/larboard/sidecar/upstream"
+)
+
+// Exchange is pooled by its loop and owned by one task at a time; a body pump is
+// its sibling on the same loop. Steps see it through the exported fields.
+type Exchange struct {
+	Req, Resp message.Head
+	Route     *Route
+	Down      *Downstream
+
+	loop     *loopState
+	task     *engine.Task
+	serve    func(*engine.Task)
+	conf     *ListenerConfig    // the snapshot of this exchange, loaded once
+	settings *upstream.Settings // of the route's service, likewise
+	record   observability.Record
+	text     []byte // scratch
+
+	body   body // of the request
+	tried  balance.Set
+	choice upstream.Choice
+	up     *upstream.Conn
+	start  int64  // Nanos
+	picked int64  // Nanos of this attempt's pick
+	until  int64  // Nanos by which it must end; 0: none
+	fresh  bool   // the next attempt takes no pooled connection
+	in     uint64 // bytes of the connection at the start, for the difference
+	out    uint64
+	sent   bool // a byte of the final answer may have reached the client
+}
+
+// reset makes x ready for the next request of the same connection.
+func (x *Exchange) reset() {
+	x.Req.Reset()
+	x.Resp.Reset()
+	x.Route, x.conf, x.settings, x.up, x.choice = nil, nil, nil, nil, upstream.Choice{}
+	x.tried.Reset()
+	x.body.reset()
+	x.record = observability.Record{}
+	x.start, x.picked, x.until, x.sent, x.fresh = 0, 0, 0, false, false
+}
+
+func (x *Exchange) since(nanos int64) time.Duration {
+	return time.Duration(x.loop.loop.Nanos() - nanos)
+}
+
+func (x *Exchange) overdue() bool {
+	return x.until != 0 && x.loop.loop.Nanos() >= x.until
+}
+
+// setUpstreamDeadline allows d for the next read, and no more than the whole
+// request has left.
+func (x *Exchange) setUpstreamDeadline(d time.Duration) {
+	if x.until != 0 {
+		if left := time.Duration(x.until - x.loop.loop.Nanos()); d == 0 || left < d {
+			d = max(left, 1)
+		}
+	}
+	x.up.SetReadDeadline(x.loop.deadline(d))
+}
