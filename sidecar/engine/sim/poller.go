@@ -15,8 +15,9 @@ type poller struct {
 	host   *Host
 	ready  []*socket // with an edge that was not reported, first come first
 	woken  atomic.Bool
-	asleep bool  // the last Wait found nothing and was to block
-	until  int64 // and when it was to end; -1: never
+	asleep bool           // the last Wait found nothing and was to block
+	until  int64          // and when it was to end; -1: never
+	ghosts map[int]uint64 // tokens of closed descriptors
 }
 
 var (
@@ -76,9 +77,29 @@ func (p *poller) report(events []engine.Event) int {
 			p.host.world.note("event", s.fd, r)
 			n++
 		}
+		if token, ok := p.ghosts[s.fd]; ok && n < len(events) {
+			delete(p.ghosts, s.fd)
+			events[n] = engine.Event{Token: token, Ready: everything}
+			n++
+		}
 	}
 	p.ready = p.ready[taken:]
 	return n
+}
+
+const everything = engine.Readable | engine.Writable | engine.HalfClosed | engine.HungUp | engine.Failed
+
+// forget takes s out, since its descriptor is closed.
+func (p *poller) forget(s *socket) {
+	if i := slices.Index(p.ready, s); i >= 0 {
+		p.ready = slices.Delete(p.ready, i, i+1)
+	}
+	if p.host.world.options.Phantoms {
+		if p.ghosts == nil {
+			p.ghosts = map[int]uint64{}
+		}
+		p.ghosts[s.fd] = s.token
+	}
 }
 
 // Wake implements engine.Poller.

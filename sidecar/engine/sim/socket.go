@@ -167,9 +167,7 @@ func (s *socket) close(reset bool) {
 	w.note("close", s.fd, reset)
 	s.host.sockets[s.fd] = nil
 	if s.poller != nil {
-		if i := slices.Index(s.poller.ready, s); i >= 0 {
-			s.poller.ready = slices.Delete(s.poller.ready, i, i+1)
-		}
+		s.poller.forget(s)
 		s.poller = nil
 	}
 	was := s.state

@@ -23,6 +23,9 @@ type Options struct {
 	Segment int
 	// SendBuffer and ReceiveBuffer are those of a socket, in bytes; default 64 KiB.
 	SendBuffer, ReceiveBuffer int
+	// Phantoms reports each closed descriptor once more, as failed, when its number is in
+	// use again: what a batch would hold that was collected before the close.
+	Phantoms bool
 	// Backlog is how many connections wait for Accept in one listening socket; default 128.
 	Backlog int
 }
