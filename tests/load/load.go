@@ -47,6 +47,9 @@ type Options struct {
 	// Requests set as well, whichever is reached first ends the run.
 	Duration time.Duration
 	Requests int
+	// Stop, when closed, ends the sending as Duration does: whatever happens
+	// first. Unlike the end of the context it leaves no request uncounted.
+	Stop <-chan struct{}
 	// Timeout bounds one request from its sending, dial included; 10 s when 0.
 	Timeout time.Duration
 	// NewConn opens a connection for each request and sends Connection: close.
@@ -119,6 +122,11 @@ type run struct {
 // next takes the next request off the schedule. A worker that comes late gets
 // a due time in the past: that is what makes the loop open.
 func (r *run) next() (due time.Time, ok bool) {
+	select {
+	case <-r.o.Stop:
+		return time.Time{}, false
+	default:
+	}
 	n := r.tickets.Add(1) - 1
 	if r.o.Requests > 0 && n >= int64(r.o.Requests) {
 		return time.Time{}, false

@@ -193,6 +193,24 @@ func TestCancelledRunReturnsAndCountsNoCutRequest(t *testing.T) {
 	}
 }
 
+func TestStoppedRunWaitsForWhatIsUnderWay(t *testing.T) {
+	stop, release := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(stop)
+		<-release
+		http.Error(w, "no", 503)
+	}))
+	defer server.Close()
+	go func() {
+		<-stop
+		close(release)
+	}()
+	got := HTTP(context.Background(), Options{Addr: server.Listener.Addr().String(), Conns: 1, Duration: time.Minute, Stop: stop})
+	if got.Requests != 1 || got.Failures() != 1 {
+		t.Fatalf("got %v", got)
+	}
+}
+
 func TestDialFailureIsCounted(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
