@@ -66,6 +66,8 @@ func TestJudge(t *testing.T) {
 		{"missed", line{Target: 0.85, summary: summary{Ratio: 0.851}}, true, missed, 1},
 		{"no number is no success", line{Target: 0.85, summary: summary{Ratio: math.NaN()}}, true, missed, 1},
 		{"not measured", line{Target: 0.85, Error: "gone"}, true, unmeasured, 1},
+		{"a tail beside others", line{Target: 1.15, Rate: 1, Disturbed: 2, Rounds: []pair{{1, 1}}, summary: summary{Ratio: 1}}, true, beside, 1},
+		{"CPU beside others", line{Target: 1.15, Disturbed: 2, Rounds: []pair{{1, 1}}, summary: summary{Ratio: 1}}, true, met, 0},
 		{"noise run", line{Target: 0.85, summary: summary{Ratio: 2}}, false, unjudged, 0},
 	}
 	for _, c := range cases {

@@ -25,7 +25,8 @@ type bench struct {
 }
 
 // compare runs the selected scenarios. A scenario that fails is reported as
-// unmeasured and the next one runs; an error means that nothing could.
+// unmeasured and the next one runs; an error means that nothing could. When ctx
+// ends, what was measured so far is reported, and the rest as interrupted.
 func compare(ctx context.Context, o options) (*report, error) {
 	b := &bench{o: o, progress: os.Stderr}
 	var err error
@@ -58,9 +59,9 @@ func (b *bench) scenarios(ctx context.Context) (*report, error) {
 		if !b.o.run.MatchString(s.name) {
 			continue
 		}
-		line, err := b.measure(ctx, s)
+		line, err := b.measure(ctx, s) // which fails at once when ctx has ended
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			err = errors.New("interrupted")
 		}
 		if err != nil {
 			line.Error = err.Error()

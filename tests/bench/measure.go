@@ -61,6 +61,9 @@ func (b *bench) fresh(ctx context.Context, where site, subject bool, measure val
 	if subject {
 		c = b.subject
 	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	p, err := c.start(ctx, b.proxyCPU, b.dir, where)
 	if err != nil {
 		return 0, err
