@@ -107,9 +107,11 @@ func benchmarkParse(b *testing.B, request bool, text string) {
 		p := parser{h: &h, limits: &limits, request: request}
 		n, f := p.next(raw)
 		h.Load(raw[:n])
-		if request {
+		switch {
+		case f.bad() || n != len(raw):
+		case request:
 			f = p.finishRequest()
-		} else {
+		default:
 			f = p.finishResponse(0)
 		}
 		if f.bad() || n != len(raw) {

@@ -376,6 +376,15 @@ func TestReadOnAfterInterruption(t *testing.T) {
 		t.Errorf("read %q %v", p, err)
 	}
 
+	w.inErr = syscall.ECONNRESET
+	if _, _, err := s.ReadBody(); policy.ReasonOf(err) != policy.ClientAborted {
+		t.Errorf("reset: %v", err)
+	}
+	w.outErr = errTimeout
+	if err := s.WriteBody([]byte("x"), true); policy.ReasonOf(err) != policy.TunnelIdle {
+		t.Errorf("stuck: %v", err)
+	}
+
 	s, w, _ = newTestServer(whole(post("Content-Length: 4", "ab")))
 	w.inErr = errors.New("cancelled")
 	must(t, s.ReadHead(&message.Head{}))
@@ -406,5 +415,47 @@ func TestReleaseKeepsNothingUseless(t *testing.T) {
 		if !s.Release() || l.lent != 0 {
 			t.Errorf("%s: %d buffers kept", name, l.lent)
 		}
+	}
+}
+
+// TestBodyViews holds what one piece is: the end comes with the last data where
+// it is known, the data of all buffered chunks comes at once, and what follows
+// the message is left alone.
+func TestBodyViews(t *testing.T) {
+	type piece struct {
+		data string
+		end  bool
+	}
+	for _, tc := range []struct {
+		name string
+		in   []string
+		want []piece
+		left int
+	}{
+		{"length", []string{post("Content-Length: 3", "abc") + "next"}, []piece{{"abc", true}}, 4},
+		{"length in two", []string{post("Content-Length: 3", "ab"), "cnext"}, []piece{{"ab", false}, {"c", true}}, 4},
+		{"nothing", []string{post("Content-Length: 0", "") + "next"}, []piece{{"", true}}, 4},
+		{"chunks in one buffer", []string{chunked("1\r\na\r\n2;x\r\nbc\r\n0\r\nX: 1\r\n\r\n") + "next"}, []piece{{"abc", true}}, 4},
+		{"chunks without their end", []string{chunked("1\r\na\r\n2\r\nb"), "c\r\n0\r", "\n\r\nnext"},
+			[]piece{{"ab", false}, {"c", false}, {"", true}}, 4},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var in [][]byte
+			for _, p := range tc.in {
+				in = append(in, []byte(p))
+			}
+			s, _, _ := newTestServer(in)
+			must(t, s.ReadHead(&message.Head{}))
+			for _, want := range tc.want {
+				p, end, err := s.ReadBody()
+				must(t, err)
+				if string(p) != want.data || end != want.end {
+					t.Errorf("got %q %v, want %q %v", p, end, want.data, want.end)
+				}
+			}
+			if s.Buffered() != tc.left {
+				t.Errorf("%d bytes left, want %d", s.Buffered(), tc.left)
+			}
+		})
 	}
 }
