@@ -20,7 +20,7 @@ func compileService(in Input, c *config.Service) (*upstream.Settings, error) {
 			Idle:         c.Timeouts.Idle.D(),
 			Tunnel:       c.Timeouts.Tunnel.D(),
 		},
-		HTTP: http1.ClientOptions{Limits: limits(in.Config)},
+		HTTP: http1.ClientOptions{Limits: limits(in.Config), Authority: c.Name},
 	}
 	if c.TLS == nil || c.TLS.SPIFFE == nil {
 		return s, nil

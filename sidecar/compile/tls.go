@@ -38,6 +38,10 @@ func (out *Output) secureListener(in Input, c *config.Listener, l *proxy.Listene
 	return nil
 }
 
+// forwardedFields is how many fields the sidecar of the caller may have added: a
+// request that it let pass must not be one too many here.
+const forwardedFields = 8
+
 func secureMesh(in Input, c *config.Listener, l *proxy.ListenerConfig) error {
 	if in.Identity == nil {
 		return errNoIdentity
@@ -55,6 +59,7 @@ func secureMesh(in Input, c *config.Listener, l *proxy.ListenerConfig) error {
 		list.patterns = append(list.patterns, string(p))
 	}
 	l.Allow = list
+	l.HTTP.Limits.Fields += forwardedFields
 	return nil
 }
 

@@ -16,7 +16,7 @@ const ReasonHeader = "x-larboard-reason"
 func (x *Exchange) answer(err error) {
 	reason := policy.ReasonOf(err)
 	info := reason.Info()
-	server := x.Down.server
+	server := &x.server
 	if x.sent || info.Status == 0 || x.Down.state == stateClosed {
 		server.Reset(reason)
 		return
@@ -62,7 +62,7 @@ func (x *Exchange) bodyError(err error) error {
 // the request's body has not been read to its end.
 func (x *Exchange) closeIfLast() {
 	if x.Down.last() || !x.body.read {
-		x.Down.server.SetClose()
+		x.server.SetClose()
 	}
 }
 

@@ -50,12 +50,12 @@ func (x *Exchange) await() error {
 		}
 		if x.Resp.Status >= 200 || x.Resp.Status == 101 {
 			x.record.ResponseHead = x.since(x.picked)
-			return nil
+			return x.heed()
 		}
 		if x.Req.Framing.Minor == 0 {
 			continue // HTTP/1.0 knows no interim answers
 		}
-		if err := x.Down.server.WriteHead(&x.Resp); err != nil {
+		if err := x.server.WriteHead(&x.Resp); err != nil {
 			return err
 		}
 	}
@@ -95,8 +95,9 @@ func (x *Exchange) again(err error) bool {
 	if e.MaybeProcessed && !idempotent(x.Req.MethodBytes()) {
 		return false
 	}
-	switch e.Reason {
-	case policy.UpstreamReset, policy.UpstreamClosed:
+	switch {
+	case e.Err == errPeer:
+	case e.Reason == policy.UpstreamReset, e.Reason == policy.UpstreamClosed:
 		if x.up != nil && x.up.Reused {
 			// The endpoint closed a kept connection as we chose it; it is as good as
 			// any other, over a new connection.
@@ -113,7 +114,8 @@ func (x *Exchange) letGo(err error) {
 	if x.choice.Service == nil {
 		return
 	}
-	o := policy.Outcome{Reason: policy.ReasonOf(err), Side: sideOf(err), Connected: x.up != nil, Latency: x.record.ResponseHead}
+	o := policy.Outcome{Reason: policy.ReasonOf(err), Side: sideOf(err), Latency: x.record.ResponseHead,
+		Connected: x.up != nil && phaseOf(err) != policy.PhaseConnect}
 	if err == nil {
 		o.Status = x.Resp.Status
 	}

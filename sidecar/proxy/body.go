@@ -29,11 +29,11 @@ var errSettled = errors.New("the exchange is over")
 func (b *body) begin(x *Exchange) error {
 	b.present = x.Req.Framing.Kind != message.NoBody
 	b.read = !b.present
-	if !b.present || x.Down.server.Buffered() == 0 {
+	if !b.present || x.server.Buffered() == 0 {
 		return nil
 	}
 	var err error
-	b.first, b.whole, err = x.Down.server.ReadBody()
+	b.first, b.whole, err = x.server.ReadBody()
 	b.read = b.whole
 	return err
 }
@@ -50,7 +50,7 @@ func (b *body) send(x *Exchange) error {
 	case !b.present:
 		return x.up.Flush()
 	case b.whole:
-		return relay(x.up, b.first, true, x.Down.server.Trailers())
+		return relay(x.up, b.first, true, x.server.Trailers())
 	case len(b.first) > 0:
 		if err := x.up.WriteBody(b.first, false); err != nil {
 			return err
@@ -70,7 +70,7 @@ func (x *Exchange) pumpBody(*engine.Task) {
 	defer x.body.finish()
 	for {
 		x.Down.raw.SetReadDeadline(x.loop.deadline(x.conf.Timeouts.Body))
-		p, end, err := x.Down.server.ReadBody()
+		p, end, err := x.server.ReadBody()
 		if err != nil {
 			if !errors.Is(err, errSettled) {
 				x.body.err = err
@@ -82,7 +82,7 @@ func (x *Exchange) pumpBody(*engine.Task) {
 		x.up.SetWriteDeadline(x.loop.deadline(x.settings.Timeouts.Body))
 		// An endpoint that no longer reads may have answered already: what counts is
 		// found by the task that reads the answer.
-		if relay(x.up, p, end, x.Down.server.Trailers()) != nil || end {
+		if relay(x.up, p, end, x.server.Trailers()) != nil || end {
 			return
 		}
 	}

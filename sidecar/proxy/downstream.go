@@ -11,25 +11,23 @@ import (
 
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
-	"github.com/larboard-proxy/larboard/sidecar/http1"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
 )
 
 // Downstream is one accepted connection. While it waits for its next request it
 // is all there is of it, beside the engine's record: keep it small.
 type Downstream struct {
-	server    *http1.Server // nil until the handshake is done, and for TCP
-	transport engine.Transport
-	raw       *engine.Conn
-	listener  *Listener
-	loop      *loopState
-	peer      *peer
-	onReady   func()
-	next      *Downstream // the loop's list, for draining
-	prev      *Downstream
-	expires   int64 // Nanos; 0: never
-	state     connState
-	inbound   bool
+	raw      *engine.Conn
+	tls      *engine.TLS // nil: plain
+	listener *Listener
+	loop     *loopState
+	peer     *peer // nil: none has proven itself
+	onReady  func()
+	next     *Downstream // the loop's list, for draining
+	prev     *Downstream
+	expires  int64 // Nanos; 0: never
+	state    connState
+	inbound  bool
 }
 
 // peer is who has proven itself in the handshake.
@@ -50,6 +48,14 @@ const (
 
 var errNoRequest = errors.New("the client closed between requests")
 
+// transport is what codecs read and write.
+func (d *Downstream) transport() engine.Transport {
+	if d.tls != nil {
+		return d.tls
+	}
+	return d.raw
+}
+
 // PeerID is the SPIFFE ID of the caller; empty where none was proven.
 func (d *Downstream) PeerID() string {
 	if d.peer == nil {
@@ -61,7 +67,7 @@ func (d *Downstream) PeerID() string {
 // accepted runs on the loop, without a task.
 func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 	ls := l.proxy.loops[loop.Index()]
-	d := &Downstream{listener: l, loop: ls, raw: c, transport: c}
+	d := &Downstream{listener: l, loop: ls, raw: c}
 	d.onReady = d.ready
 	conf := l.conf.Load()
 	d.inbound = conf.Inbound
@@ -74,7 +80,6 @@ func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 		loop.Go("tunnel", d.serveTCP)
 	default:
 		d.state = stateIdle
-		d.server = http1.NewServer(d.transport, loop, &conf.HTTP)
 		d.wait(conf.Timeouts.RequestHead)
 	}
 }
@@ -111,7 +116,6 @@ func (d *Downstream) ready() {
 // idle is called when an exchange is over and nothing more has arrived.
 func (d *Downstream) idle() {
 	d.state = stateIdle
-	d.server.Release()
 	d.wait(d.listener.conf.Load().Timeouts.KeepAlive)
 }
 
@@ -128,7 +132,6 @@ func (d *Downstream) handshake(t *engine.Task) {
 		d.serveTCP(t)
 		return
 	}
-	d.server = http1.NewServer(d.transport, d.loop.loop, &conf.HTTP)
 	x := d.loop.exchange()
 	x.Down = d
 	d.state = stateExchange
@@ -145,7 +148,7 @@ func (d *Downstream) secure(conf *ListenerConfig) error {
 	if err := tc.Handshake(); err != nil {
 		return identity.Classify(err, true)
 	}
-	d.transport = tc
+	d.tls = tc
 	d.raw.SetDeadline(time.Time{})
 	if material.Identity == nil {
 		return nil
@@ -208,10 +211,7 @@ func (d *Downstream) close() {
 		return
 	}
 	d.state = stateClosed
-	d.transport.Close()
-	if d.server != nil {
-		d.server.Release()
-	}
+	d.transport().Close()
 	d.loop.untrack(d)
 }
 
@@ -223,7 +223,7 @@ const (
 // linger lets a client that is still sending read our answer: closing at once
 // would reset the connection and take the answer with it.
 func (d *Downstream) linger() {
-	if d.transport.CloseWrite() == nil {
+	if d.transport().CloseWrite() == nil {
 		d.raw.SetReadDeadline(d.loop.deadline(lingerFor))
 		b := d.loop.loop.Buffer(8 << 10)
 		for n := 0; n < lingerBytes; {

@@ -32,7 +32,7 @@ func (x *Exchange) run() (keep bool) {
 	}
 	x.settle(err) // 6. siblings ended, connection returned or closed
 	x.finish(err) // 7. record: counters, log line
-	return x.Down.state == stateExchange && x.Down.server.KeepAlive()
+	return x.Down.state == stateExchange && x.server.KeepAlive()
 }
 
 // receive reads the request head. errNoRequest: the client left without one.
@@ -42,8 +42,8 @@ func (x *Exchange) receive() error {
 	d.raw.SetReadDeadline(x.loop.deadline(x.conf.Timeouts.RequestHead))
 	d.raw.SetWriteDeadline(x.loop.deadline(x.conf.Timeouts.Body))
 	x.start = x.loop.loop.Nanos()
-	x.in, x.out = d.server.BytesIn()-uint64(d.server.Buffered()), d.server.BytesOut()
-	err := d.server.ReadHead(&x.Req)
+	x.in, x.out = x.server.BytesIn()-uint64(x.server.Buffered()), x.server.BytesOut()
+	err := x.server.ReadHead(&x.Req)
 	x.record.RequestHead = x.since(x.start)
 	return d.headError(err)
 }
@@ -104,7 +104,7 @@ func (x *Exchange) respond() error {
 		return x.tunnel()
 	}
 	x.closeIfLast()
-	server := x.Down.server
+	server := &x.server
 	if err := server.WriteHead(&x.Resp); err != nil {
 		return err
 	}
@@ -113,6 +113,11 @@ func (x *Exchange) respond() error {
 		return server.Flush()
 	}
 	for {
+		if x.up.Buffered() == 0 { // the head is not held back for a body that is slow
+			if err := server.Flush(); err != nil {
+				return err
+			}
+		}
 		x.setUpstreamDeadline(x.settings.Timeouts.Body)
 		p, end, err := x.up.ReadBody()
 		if err != nil {

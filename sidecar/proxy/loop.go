@@ -51,6 +51,7 @@ func (s *loopState) exchange() *Exchange {
 
 func (s *loopState) recycle(x *Exchange) {
 	x.reset()
+	x.server.Release()
 	x.Down = nil
 	if len(s.free) < maxFree {
 		s.free = append(s.free, x)

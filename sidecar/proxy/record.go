@@ -26,7 +26,7 @@ func (x *Exchange) finish(err error) {
 	if x.sent {
 		r.Status = x.Resp.Status
 	}
-	r.BytesIn, r.BytesOut = int64(d.server.BytesIn()-x.in), int64(d.server.BytesOut()-x.out)
+	r.BytesIn, r.BytesOut = int64(x.server.BytesIn()-x.in), int64(x.server.BytesOut()-x.out)
 	r.Client, r.PeerID = d.raw.Remote(), d.PeerID()
 	x.loop.proxy.observe(x)
 }

@@ -13,16 +13,18 @@ import (
 func (x *Exchange) serveOn(t *engine.Task) {
 	d := x.Down
 	x.task = t
+	x.server.Init(d.transport(), x.loop.loop, &d.listener.conf.Load().HTTP)
 	defer x.contain(d)
 	for x.run() {
 		x.reset()
-		if d.server.Idle() {
+		if x.server.Idle() {
 			x.loop.recycle(x)
 			d.idle()
 			return
 		}
 	}
 	lingering := x.sent && !x.body.read
+	x.server.SetClose() // no request follows, so nothing that is buffered is kept
 	if x.body.running {
 		x = nil // a pump that could not be waited for still uses it
 	} else {

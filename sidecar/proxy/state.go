@@ -6,6 +6,7 @@ import (
 	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy/balance"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/http1"
 	"github.com/larboard-proxy/larboard/sidecar/message"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
@@ -17,6 +18,7 @@ type Exchange struct {
 	Route     *Route
 	Down      *Downstream
 
+	server   http1.Server // the codec of the connection being served
 	loop     *loopState
 	task     *engine.Task
 	serve    func(*engine.Task)

@@ -81,10 +81,10 @@ func (x *tcpExchange) connect() error {
 // carry serves the tunnel.
 func (x *tcpExchange) carry(t *engine.Task) error {
 	loop := x.d.loop.loop
-	down := &bare{x.d.transport, loop.Buffer(tunnelBuffer)}
+	down := &bare{x.d.transport(), loop.Buffer(tunnelBuffer)}
 	up := &bare{x.up.Transport, loop.Buffer(tunnelBuffer)}
 	n := tunnel{
-		down: tunnelEnd{down, x.d.raw, x.d.transport},
+		down: tunnelEnd{down, x.d.raw, x.d.transport()},
 		up:   tunnelEnd{up, x.up.Raw(), x.up.Transport},
 		idle: x.conf.Service.Settings().Timeouts.Tunnel, loop: x.d.loop,
 	}

@@ -123,16 +123,16 @@ func tunnelError(side policy.Side, err error) error {
 
 // tunnel switches an exchange over after a 101, or a 2xx to CONNECT.
 func (x *Exchange) tunnel() error {
-	if err := x.Down.server.WriteHead(&x.Resp); err != nil {
+	if err := x.server.WriteHead(&x.Resp); err != nil {
 		return err
 	}
 	x.sent = true
-	if err := x.Down.server.Flush(); err != nil {
+	if err := x.server.Flush(); err != nil {
 		return err
 	}
 	x.Down.raw.WatchAbort(nil)
 	n := tunnel{
-		down: tunnelEnd{x.Down.server, x.Down.raw, x.Down.transport},
+		down: tunnelEnd{&x.server, x.Down.raw, x.Down.transport()},
 		up:   tunnelEnd{x.up, x.up.Raw(), x.up.Transport},
 		idle: x.settings.Timeouts.Tunnel, loop: x.loop,
 	}

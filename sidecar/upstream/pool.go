@@ -159,8 +159,8 @@ func (c *Conn) SetWriteDeadline(t time.Time) { c.raw.SetWriteDeadline(t) }
 func (l *Local) Close(c *Conn) { l.close(c) }
 
 func (l *Local) close(c *Conn) {
-	c.Client.Release()
 	c.Transport.Close()
+	c.Client.Release()
 }
 
 // idleEvent runs when an idle connection becomes readable, closes or expires:
