@@ -45,8 +45,12 @@ const (
 )
 
 // connectFailed passes the endpoint over for a while that doubles with each
-// failure in a row.
+// failure in a row. Those while it is passed over already were under way together,
+// or had nowhere else to go: they count once.
 func (e *Endpoint) connectFailed(now int64) {
+	if e.Suspect(now) {
+		return
+	}
 	n := e.failures.Add(1)
 	pause := suspectMost
 	if n < 6 {

@@ -1,0 +1,58 @@
+package proxy
+
+import (
+	"errors"
+
+	"github.com/larboard-proxy/larboard/policy"
+)
+
+// errPeer is the cause of a failure that happened behind the endpoint's own proxy.
+var errPeer = errors.New("said by the endpoint's own proxy")
+
+// heed reads what the endpoint's own proxy says of a request that it could not
+// deliver, so that the death of a workload behind a proxy that lives moves requests
+// on to other endpoints as the death of both does. Only a peer that has proven its
+// identity is believed. A proxy in front of a workload is the only one to say it: an
+// answer that a workload passed on from somebody else says nothing about itself, so
+// the field is taken out of it.
+func (x *Exchange) heed() error {
+	if x.Resp.Status < 500 {
+		return nil
+	}
+	code, ok := x.Resp.Lookup(ReasonHeader)
+	switch {
+	case !ok:
+		return nil
+	case x.up.PeerID == "":
+		if x.conf.Allow != nil {
+			x.Resp.DelName(ReasonHeader)
+		}
+		return nil
+	}
+	return undelivered(string(code))
+}
+
+// undelivered is the error of an answer that a peer's proxy gave in place of its
+// workload, or nil where nothing follows for the endpoint.
+func undelivered(code string) error {
+	e := &policy.Error{Side: policy.Upstream, Retryable: true, Err: errPeer}
+	switch code {
+	case policy.NoEndpoints.String(), policy.NoHealthyEndpoint.String(), policy.ConnectFailed.String(), policy.ConnectTimeout.String():
+		// The workload has not seen the request, unless as one that may be repeated.
+		e.Reason, e.Phase = policy.ConnectFailed, policy.PhaseConnect
+	case policy.UpstreamReset.String(), policy.UpstreamClosed.String():
+		e.Reason, e.Phase, e.MaybeProcessed = policy.UpstreamClosed, policy.PhaseWait, true
+	default:
+		return nil
+	}
+	return e
+}
+
+// phaseOf is how far err's exchange had come; PhaseRecord where err does not say.
+func phaseOf(err error) policy.Phase {
+	var e *policy.Error
+	if errors.As(err, &e) {
+		return e.Phase
+	}
+	return policy.PhaseRecord
+}

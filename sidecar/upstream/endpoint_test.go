@@ -1,0 +1,35 @@
+package upstream
+
+import (
+	"testing"
+	"time"
+)
+
+func TestSuspicionDoublesWithFailuresInARow(t *testing.T) {
+	var e Endpoint
+	now := int64(time.Hour)
+	for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		e.connectFailed(now)
+		end := now + int64(want*time.Second)
+		if !e.Suspect(end-1) || e.Suspect(end) {
+			t.Fatalf("suspect until %v, want for %v s", time.Duration(e.suspect.Load()-now), int(want))
+		}
+		now = end
+	}
+	e.connected()
+	if e.Suspect(now) {
+		t.Error("suspect after it accepted a connection")
+	}
+}
+
+// Requests that were under way together fail together: that is one failure.
+func TestFailuresAtOneMomentCountOnce(t *testing.T) {
+	var e Endpoint
+	now := int64(time.Hour)
+	for range 50 {
+		e.connectFailed(now)
+	}
+	if e.Suspect(now + int64(suspectFirst)) {
+		t.Errorf("passed over for %v after one moment's failures, want %v", time.Duration(e.suspect.Load()-now), suspectFirst)
+	}
+}
