@@ -62,3 +62,23 @@ func (c *Conn) expire() {
 		c.schedule(c.writeBy)
 	}
 }
+
+// ReadWithin is SetReadDeadline for d from now, without the way over wall time; zero or
+// less means never.
+func (c *Conn) ReadWithin(d time.Duration) {
+	c.readBy = c.loop.after(d)
+	c.schedule(c.readBy)
+}
+
+// WriteWithin is ReadWithin for writes and flushes.
+func (c *Conn) WriteWithin(d time.Duration) {
+	c.writeBy = c.loop.after(d)
+	c.schedule(c.writeBy)
+}
+
+func (l *Loop) after(d time.Duration) int64 {
+	if d <= 0 {
+		return 0
+	}
+	return l.Nanos() + int64(d)
+}

@@ -34,7 +34,7 @@ func (x *Exchange) attempt() error {
 // send writes the request head with what is known of the body, and leaves the
 // rest to the pump.
 func (x *Exchange) send() error {
-	x.up.SetWriteDeadline(x.loop.deadline(x.settings.Timeouts.Body))
+	x.up.WriteWithin(x.settings.Timeouts.Body)
 	if err := x.up.WriteHead(&x.Req); err != nil {
 		return err
 	}

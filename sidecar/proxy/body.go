@@ -69,7 +69,7 @@ func (b *body) send(x *Exchange) error {
 func (x *Exchange) pumpBody(*engine.Task) {
 	defer x.body.finish()
 	for {
-		x.Down.raw.SetReadDeadline(x.loop.deadline(x.conf.Timeouts.Body))
+		x.Down.raw.ReadWithin(x.conf.Timeouts.Body)
 		p, end, err := x.server.ReadBody()
 		if err != nil {
 			if !errors.Is(err, errSettled) {
@@ -79,7 +79,7 @@ func (x *Exchange) pumpBody(*engine.Task) {
 			return
 		}
 		x.body.read = end
-		x.up.SetWriteDeadline(x.loop.deadline(x.settings.Timeouts.Body))
+		x.up.WriteWithin(x.settings.Timeouts.Body)
 		// An endpoint that no longer reads may have answered already: what counts is
 		// found by the task that reads the answer.
 		if relay(x.up, p, end, x.server.Trailers()) != nil || end {

@@ -86,13 +86,10 @@ func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 
 // wait leaves the connection without task and buffers until it is readable.
 func (d *Downstream) wait(most time.Duration) {
-	if most > 0 {
-		until := d.loop.deadline(most)
-		if left := time.Duration(d.expires - d.loop.loop.Nanos()); d.expires != 0 && left < most {
-			until = d.loop.deadline(max(left, time.Millisecond))
-		}
-		d.raw.SetReadDeadline(until)
+	if left := time.Duration(d.expires - d.loop.loop.Nanos()); d.expires != 0 && (most == 0 || left < most) {
+		most = max(left, 1)
 	}
+	d.raw.ReadWithin(most)
 	d.raw.OnReadable(d.onReady)
 }
 
@@ -143,13 +140,13 @@ func (d *Downstream) secure(conf *ListenerConfig) error {
 	if err != nil {
 		return err
 	}
-	d.raw.SetDeadline(d.loop.deadline(conf.Timeouts.RequestHead))
+	d.raw.ReadWithin(conf.Timeouts.RequestHead)
+	d.raw.WriteWithin(conf.Timeouts.RequestHead)
 	tc := engine.TLSServer(d.raw, material.Config)
 	if err := tc.Handshake(); err != nil {
 		return identity.Classify(err, true)
 	}
 	d.tls = tc
-	d.raw.SetDeadline(time.Time{})
 	if material.Identity == nil {
 		return nil
 	}
@@ -224,7 +221,7 @@ const (
 // would reset the connection and take the answer with it.
 func (d *Downstream) linger() {
 	if d.transport().CloseWrite() == nil {
-		d.raw.SetReadDeadline(d.loop.deadline(lingerFor))
+		d.raw.ReadWithin(lingerFor)
 		b := d.loop.loop.Buffer(8 << 10)
 		for n := 0; n < lingerBytes; {
 			m, err := d.raw.Read(b)

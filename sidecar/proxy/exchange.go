@@ -39,8 +39,8 @@ func (x *Exchange) run() (keep bool) {
 func (x *Exchange) receive() error {
 	d := x.Down
 	x.conf = d.listener.conf.Load()
-	d.raw.SetReadDeadline(x.loop.deadline(x.conf.Timeouts.RequestHead))
-	d.raw.SetWriteDeadline(x.loop.deadline(x.conf.Timeouts.Body))
+	d.raw.ReadWithin(x.conf.Timeouts.RequestHead)
+	d.raw.WriteWithin(x.conf.Timeouts.Body)
 	x.start = x.loop.loop.Nanos()
 	x.in, x.out = x.server.BytesIn()-uint64(x.server.Buffered()), x.server.BytesOut()
 	err := x.server.ReadHead(&x.Req)
@@ -124,7 +124,7 @@ func (x *Exchange) respond() error {
 			return x.bodyError(err)
 		}
 		x.sent = true
-		x.Down.raw.SetWriteDeadline(x.loop.deadline(x.conf.Timeouts.Body))
+		x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
 		if err := relay(server, p, end, x.up.Trailers()); err != nil || end {
 			return err
 		}

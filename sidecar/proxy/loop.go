@@ -3,7 +3,6 @@ package proxy
 import (
 	"encoding/hex"
 	"math/rand/v2"
-	"time"
 
 	crand "crypto/rand"
 
@@ -56,14 +55,6 @@ func (s *loopState) recycle(x *Exchange) {
 	if len(s.free) < maxFree {
 		s.free = append(s.free, x)
 	}
-}
-
-// deadline is the moment d from now; no moment for 0.
-func (s *loopState) deadline(d time.Duration) time.Time {
-	if d <= 0 {
-		return time.Time{}
-	}
-	return s.loop.Now().Add(d)
 }
 
 func (s *loopState) track(d *Downstream) {

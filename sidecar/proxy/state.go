@@ -67,5 +67,5 @@ func (x *Exchange) setUpstreamDeadline(d time.Duration) {
 			d = max(left, 1)
 		}
 	}
-	x.up.SetReadDeadline(x.loop.deadline(d))
+	x.up.ReadWithin(d)
 }

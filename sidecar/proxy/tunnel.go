@@ -76,7 +76,7 @@ func (n *tunnel) fail(err error) {
 // copy moves bytes from src to dst until src's FIN.
 func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) error {
 	for {
-		src.raw.SetReadDeadline(n.loop.deadline(n.idle))
+		src.raw.ReadWithin(n.idle)
 		p, end, err := src.ReadBody()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			if n.idle > 0 && time.Duration(n.loop.loop.Nanos()-n.moved) < n.idle {
@@ -89,7 +89,7 @@ func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) err
 		}
 		*count += int64(len(p))
 		n.moved = n.loop.loop.Nanos()
-		dst.raw.SetWriteDeadline(n.loop.deadline(n.idle))
+		dst.raw.WriteWithin(n.idle)
 		if err := dst.WriteBody(p, end); err != nil {
 			return tunnelError(other(reader), err)
 		}

@@ -135,13 +135,11 @@ func (l *Local) Put(c *Conn) {
 		return
 	}
 	c.Client.Release()
-	until := l.loop.Now().Add(c.idleFor)
-	if c.expires != 0 {
-		if left := time.Duration(c.expires - l.loop.Nanos()); left < c.idleFor {
-			until = l.loop.Now().Add(left)
-		}
+	wait := c.idleFor
+	if left := time.Duration(c.expires - l.loop.Nanos()); c.expires != 0 && (wait == 0 || left < wait) {
+		wait = left
 	}
-	c.raw.SetReadDeadline(until)
+	c.raw.ReadWithin(wait)
 	c.pool.idle = append(c.pool.idle, c)
 	c.raw.OnReadable(c.onIdle)
 }
@@ -149,11 +147,11 @@ func (l *Local) Put(c *Conn) {
 // Raw returns the engine's connection, for deadlines.
 func (c *Conn) Raw() *engine.Conn { return c.raw }
 
-// SetReadDeadline bounds the next reads.
-func (c *Conn) SetReadDeadline(t time.Time) { c.raw.SetReadDeadline(t) }
+// ReadWithin bounds the next reads; zero: no bound.
+func (c *Conn) ReadWithin(d time.Duration) { c.raw.ReadWithin(d) }
 
-// SetWriteDeadline bounds the next writes.
-func (c *Conn) SetWriteDeadline(t time.Time) { c.raw.SetWriteDeadline(t) }
+// WriteWithin bounds the next writes.
+func (c *Conn) WriteWithin(d time.Duration) { c.raw.WriteWithin(d) }
 
 // Close ends a connection that is not in the pool.
 func (l *Local) Close(c *Conn) { l.close(c) }
