@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -9,7 +10,6 @@ import (
 
 	"github.com/larboard-proxy/larboard/policy/authz"
 	"github.com/larboard-proxy/larboard/policy/route"
-	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/http1"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
@@ -94,12 +94,13 @@ type Step interface {
 }
 
 // Listener is the running form: its sockets and the configuration in force. It
-// lives as long as its name and addresses stay in the configuration.
+// lives as long as its name, its addresses and what is spoken there stay in the
+// configuration.
 type Listener struct {
 	proxy   *Proxy
 	name    string
 	conf    atomic.Pointer[ListenerConfig]
-	sockets []*engine.Listener
+	sockets []*socket
 	closed  atomic.Bool
 }
 
@@ -107,7 +108,7 @@ type Listener struct {
 func (l *Listener) Addresses() []string {
 	var all []string
 	for _, s := range l.sockets {
-		all = append(all, s.Addr().String())
+		all = append(all, s.bound.Addr().String())
 	}
 	return all
 }
@@ -115,23 +116,21 @@ func (l *Listener) Addresses() []string {
 // Config returns the configuration in force.
 func (l *Listener) Config() *ListenerConfig { return l.conf.Load() }
 
-func (l *Listener) open(c *ListenerConfig) error {
-	l.conf.Store(c)
-	for _, a := range c.Addresses {
-		s, err := l.proxy.engine.Listen("tcp", a, l.accepted)
-		if err != nil {
-			l.close()
-			return err
-		}
-		l.sockets = append(l.sockets, s)
-	}
-	return nil
+// becomes reports whether l can go on under c. Connections that live would not
+// understand another protocol, or go on unasked where TLS is asked for now.
+func (l *Listener) becomes(c *ListenerConfig) bool {
+	was := l.conf.Load()
+	return slices.Equal(was.Addresses, c.Addresses) && was.Protocol == c.Protocol && was.Inbound == c.Inbound &&
+		(was.TLS == nil) == (c.TLS == nil) && (was.Allow == nil) == (c.Allow == nil)
 }
 
-// close stops accepting; connections that live carry one more exchange at most.
+// close stops accepting where no other listener has taken over; connections that
+// live carry one more exchange at most.
 func (l *Listener) close() {
 	l.closed.Store(true)
 	for _, s := range l.sockets {
-		s.Close()
+		if s.owner.Load() == l {
+			s.bound.Close()
+		}
 	}
 }

@@ -8,7 +8,6 @@
 package proxy
 
 import (
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -72,26 +71,26 @@ func New(o Options) *Proxy {
 func (p *Proxy) Snapshot() *Snapshot { return p.snapshot.Load() }
 
 // Apply brings s into force: sockets that are new are bound first, and a failure
-// there changes nothing; then configurations are swapped under the listeners
-// that stay, and what is no longer named stops accepting. Connections live on.
+// there changes nothing; then configurations are swapped under the listeners that
+// stay, sockets go over to listeners that have taken their addresses, and what is
+// no longer named stops accepting. Connections live on.
 // Called by the control plane; blocks for system calls only.
 func (p *Proxy) Apply(s *Snapshot) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	opened := map[string]*Listener{}
+	plan, opened := p.newPlan(s), map[string]*Listener{}
 	for _, c := range s.Listeners {
-		if l := p.listeners[c.Name]; l != nil && slices.Equal(l.conf.Load().Addresses, c.Addresses) {
+		if l := p.listeners[c.Name]; l != nil && l.becomes(c) {
 			continue
 		}
-		l := &Listener{proxy: p, name: c.Name}
-		if err := l.open(c); err != nil {
-			for _, o := range opened {
-				o.close()
-			}
-			return fmt.Errorf("listener %q: %w", c.Name, err)
+		l, err := plan.listener(c)
+		if err != nil {
+			plan.undo()
+			return err
 		}
 		opened[c.Name] = l
 	}
+	plan.move()
 	p.swap(s, opened)
 	return nil
 }
