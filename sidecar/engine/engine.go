@@ -106,6 +106,9 @@ func (e *Engine) closePollers() {
 // Loops returns the loops; the slice must not be changed. Any goroutine.
 func (e *Engine) Loops() []*Loop { return e.loops }
 
+// Nanos is the engine's clock, which Loop.Nanos caches. Any goroutine.
+func (e *Engine) Nanos() int64 { return e.options.Clock.Nanos() }
+
 // Run turns the loops until a drain has ended. The end of ctx is a drain with a deadline
 // that has passed. It returns an error if tasks or offloaded work outlived the grace period.
 // It may be called once.

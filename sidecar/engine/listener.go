@@ -18,7 +18,9 @@ type Listener struct {
 	addr   netip.AddrPort
 	accept func(*Loop, *Conn)
 
-	once sync.Once
+	mu     sync.Mutex // guards what follows
+	bound  []int      // descriptors by loop, until Start or Close
+	closed bool
 }
 
 // listenerBit marks the generation of listeners; the rest of it is the place in
@@ -50,10 +52,21 @@ const (
 	skewAbsolute, skewFraction = 16, 4
 )
 
-// Listen binds address ("host:port", network "tcp") and accepts on every loop, at once if the
-// engine runs. accept is called on the loop that owns the connection, must not park, and
-// starts a task or calls Conn.OnReadable. Any goroutine; it may resolve a host name.
+// Listen is Bind and Start.
 func (e *Engine) Listen(network, address string, accept func(*Loop, *Conn)) (*Listener, error) {
+	ln, err := e.Bind(network, address, accept)
+	if err == nil {
+		ln.Start()
+	}
+	return ln, err
+}
+
+// Bind takes address ("host:port", network "tcp"); connections wait in the kernel's queue
+// until Start, so that a taken address is an error before there is anything to serve. accept
+// is called on the loop that owns the connection, must not park, and starts a task or calls
+// Conn.OnReadable. The caller starts or closes the listener before the engine ends. Any
+// goroutine; it may resolve a host name.
+func (e *Engine) Bind(network, address string, accept func(*Loop, *Conn)) (*Listener, error) {
 	addr, err := resolveListen(network, address)
 	if err != nil {
 		return nil, fmt.Errorf("engine: listen %s: %w", address, err)
@@ -66,12 +79,22 @@ func (e *Engine) Listen(network, address string, accept func(*Loop, *Conn)) (*Li
 	if err != nil {
 		return nil, fmt.Errorf("engine: listen %s: %w", address, err)
 	}
-	for i, l := range e.loops {
-		if !l.post(func() { l.startAccepting(ln, fds[i]) }) {
-			l.poller.CloseSocket(fds[i], false)
+	ln.bound = fds
+	return ln, nil
+}
+
+// Start accepts on every loop, at once if the engine runs; once, and not after Close. Any
+// goroutine.
+func (ln *Listener) Start() {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	for i, fd := range ln.bound {
+		l := ln.engine.loops[i]
+		if !l.post(func() { l.startAccepting(ln, fd) }) {
+			l.poller.CloseSocket(fd, false)
 		}
 	}
-	return ln, nil
+	ln.bound = nil
 }
 
 // bind opens a socket for each loop, all on the port that the first one gets.
@@ -124,13 +147,24 @@ func resolveListen(network, address string) (netip.AddrPort, error) {
 // Addr is the bound address, with the port that port 0 became: the same on all loops.
 func (ln *Listener) Addr() netip.AddrPort { return ln.addr }
 
-// Close stops accepting, soon after it returns; connections live on. Any goroutine.
+// Close stops accepting, soon after it returns; connections live on. Before Start it frees
+// the address. Any goroutine, any number of times.
 func (ln *Listener) Close() {
-	ln.once.Do(func() {
-		for _, l := range ln.engine.loops {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if ln.closed {
+		return
+	}
+	ln.closed = true
+	started := ln.bound == nil
+	for i, l := range ln.engine.loops {
+		if started {
 			l.Post(func() { l.stopAccepting(ln) })
+		} else {
+			l.poller.CloseSocket(ln.bound[i], false)
 		}
-	})
+	}
+	ln.bound = nil
 }
 
 func (l *Loop) startAccepting(ln *Listener, fd int) {
