@@ -181,3 +181,6 @@ func (p *Peer) Unsent() int { return len(p.pending) }
 
 // Remote is the address of the other side.
 func (p *Peer) Remote() netip.AddrPort { return p.socket.remote }
+
+// Return puts back what Take returned and was not used.
+func (p *Peer) Return(text string) { p.got = append([]byte(text), p.got...) }

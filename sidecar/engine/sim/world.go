@@ -43,6 +43,7 @@ type World struct {
 	loops     []*engine.Loop
 	pollers   []*poller
 	ending    bool // engines are closed and turn by themselves
+	stirred   bool // something was delivered in this round
 	trace     uint64
 }
 
@@ -134,7 +135,10 @@ func (w *World) round() (ran bool) {
 			ran = true
 		}
 	}
-	return w.deliver() || ran
+	w.deliver()
+	ran = ran || w.stirred
+	w.stirred = false
+	return ran
 }
 
 // asleep reports whether every loop waits.
@@ -159,13 +163,9 @@ func (w *World) next() int64 {
 }
 
 // deliver makes happen what is due.
-func (w *World) deliver() (any bool) {
-	for {
-		f := w.agenda.take(w.now)
-		if f == nil {
-			return any
-		}
-		any = true
+func (w *World) deliver() {
+	for f := w.agenda.take(w.now); f != nil; f = w.agenda.take(w.now) {
+		w.stirred = true
 		f()
 	}
 }
