@@ -70,28 +70,14 @@ func New(o Options) *Proxy {
 // Snapshot returns what is in force.
 func (p *Proxy) Snapshot() *Snapshot { return p.snapshot.Load() }
 
-// Apply brings s into force: sockets that are new are bound first, and a failure
-// there changes nothing; then configurations are swapped under the listeners that
-// stay, sockets go over to listeners that have taken their addresses, and what is
-// no longer named stops accepting. Connections live on.
-// Called by the control plane; blocks for system calls only.
+// Apply is Prepare and Commit. Called by the control plane; blocks for system calls
+// only.
 func (p *Proxy) Apply(s *Snapshot) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	plan, opened := p.newPlan(s), map[string]*Listener{}
-	for _, c := range s.Listeners {
-		if l := p.listeners[c.Name]; l != nil && l.becomes(c) {
-			continue
-		}
-		l, err := plan.listener(c)
-		if err != nil {
-			plan.undo()
-			return err
-		}
-		opened[c.Name] = l
+	plan, err := p.Prepare(s)
+	if err != nil {
+		return err
 	}
-	plan.move()
-	p.swap(s, opened)
+	plan.Commit()
 	return nil
 }
 

@@ -19,18 +19,41 @@ type socket struct {
 
 func (s *socket) accepted(loop *engine.Loop, c *engine.Conn) { s.owner.Load().accepted(loop, c) }
 
-// plan is what Apply is about to do to sockets. Until it is carried out, nothing
-// that runs has changed.
-type plan struct {
-	proxy  *Proxy
-	free   []*socket // of listeners that end, to be taken over or closed
-	opened []*socket
-	moved  map[*socket]*Listener
+// Plan is a snapshot that can be brought into force: its addresses are taken, and
+// nothing that runs has changed. It ends with one call of Commit or Abandon.
+type Plan struct {
+	proxy    *Proxy
+	snapshot *Snapshot
+	made     map[string]*Listener // new ones, by name
+	free     []*socket            // of listeners that end, to be taken over or closed
+	opened   []*socket            // bound and not accepting yet
+	moved    map[*socket]*Listener
+}
+
+// Prepare takes the addresses that are new in s, without accepting there yet. An
+// error, which names the listener, leaves everything as it is. The control plane
+// has one plan at a time, and none once it drains.
+func (p *Proxy) Prepare(s *Snapshot) (*Plan, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.newPlan(s)
+	for _, c := range s.Listeners {
+		if l := p.listeners[c.Name]; l != nil && l.becomes(c) {
+			continue
+		}
+		l, err := n.listener(c)
+		if err != nil {
+			n.Abandon()
+			return nil, err
+		}
+		n.made[c.Name] = l
+	}
+	return n, nil
 }
 
 // newPlan keeps the listeners that go on, and frees the sockets of the others.
-func (p *Proxy) newPlan(s *Snapshot) *plan {
-	n := &plan{proxy: p, moved: map[*socket]*Listener{}}
+func (p *Proxy) newPlan(s *Snapshot) *Plan {
+	n := &Plan{proxy: p, snapshot: s, made: map[string]*Listener{}, moved: map[*socket]*Listener{}}
 	kept := map[*Listener]bool{}
 	for _, c := range s.Listeners {
 		if l := p.listeners[c.Name]; l != nil && l.becomes(c) {
@@ -46,7 +69,7 @@ func (p *Proxy) newPlan(s *Snapshot) *plan {
 }
 
 // listener makes the running form of c.
-func (n *plan) listener(c *ListenerConfig) (*Listener, error) {
+func (n *Plan) listener(c *ListenerConfig) (*Listener, error) {
 	l := &Listener{proxy: n.proxy, name: c.Name}
 	l.conf.Store(c)
 	for _, address := range c.Addresses {
@@ -57,7 +80,7 @@ func (n *plan) listener(c *ListenerConfig) (*Listener, error) {
 			s = &socket{address: address}
 			s.owner.Store(l)
 			var err error
-			if s.bound, err = n.proxy.engine.Listen("tcp", address, s.accepted); err != nil {
+			if s.bound, err = n.proxy.engine.Bind("tcp", address, s.accepted); err != nil {
 				return nil, fmt.Errorf("listener %q: %w", c.Name, err)
 			}
 			n.opened = append(n.opened, s)
@@ -69,7 +92,7 @@ func (n *plan) listener(c *ListenerConfig) (*Listener, error) {
 
 // take finds a free socket of this address. Port 0 is another port for each
 // listener that asks for it.
-func (n *plan) take(name, address string) *socket {
+func (n *Plan) take(name, address string) *socket {
 	for i, s := range n.free {
 		if s.address == address && (!strings.HasSuffix(address, ":0") || s.owner.Load().name == name) {
 			n.free = append(n.free[:i], n.free[i+1:]...)
@@ -79,16 +102,25 @@ func (n *plan) take(name, address string) *socket {
 	return nil
 }
 
-// undo closes what was opened.
-func (n *plan) undo() {
+// Abandon frees the addresses again.
+func (n *Plan) Abandon() {
 	for _, s := range n.opened {
 		s.bound.Close()
 	}
 }
 
-// move gives taken sockets to their new listeners.
-func (n *plan) move() {
+// Commit brings the snapshot into force: configurations are swapped under the
+// listeners that stay, sockets go over to listeners that have taken their addresses,
+// new ones accept, and what is no longer named stops accepting. Connections live on.
+func (n *Plan) Commit() {
+	p := n.proxy
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for s, l := range n.moved {
 		s.owner.Store(l)
+	}
+	p.swap(n.snapshot, n.made)
+	for _, s := range n.opened {
+		s.bound.Start()
 	}
 }
