@@ -14,7 +14,10 @@ import (
 
 // Reload reads the configuration again and brings it into force. On any error the
 // old one stays in force, whole. Connections live on in either case.
+// Those that come while one runs wait for it, so that what was read last stays.
 func (s *Sidecar) Reload() error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	err := s.reload()
 	s.metrics.Reloaded(err == nil)
 	if err != nil {

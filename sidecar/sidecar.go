@@ -64,6 +64,7 @@ type Sidecar struct {
 	stop     chan struct{}
 	stopOnce sync.Once
 
+	reloading  sync.Mutex // one reload at a time, its reading included
 	applying   sync.Mutex // one apply at a time; guards the next two
 	generation uint64
 	endEdges   context.CancelFunc // of the goroutines that keep certificates fresh
@@ -155,7 +156,8 @@ const (
 )
 
 // Run serves until ctx ends (at once) or Stop is called (gracefully), and returns
-// when everything that it started has ended.
+// when everything that it started has ended: nil after a drain to its end or to its
+// deadline, ctx's error where ctx cut it short.
 func (s *Sidecar) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	s.ctx = ctx
@@ -168,7 +170,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	go func() { engineDone <- s.engine.Run(engineCtx) }()
 
 	s.startControl(ctx)
-	if err := s.start(ctx); err != nil {
+	if err := s.start(ctx); err != nil && !s.stopping.Load() {
 		endEngine()
 		<-engineDone
 		return err
@@ -176,12 +178,18 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		endEngine()
-		return <-engineDone
+		if err := <-engineDone; err != nil || !s.stopping.Load() {
+			return err
+		}
+		return ctx.Err()
 	case err := <-engineDone:
 		return fmt.Errorf("engine: %w", err)
 	case <-s.stop:
-		s.drain(ctx)
-		return <-engineDone
+		whole := s.drain(ctx)
+		if err := <-engineDone; err != nil || whole {
+			return err
+		}
+		return ctx.Err()
 	}
 }
 
@@ -214,7 +222,17 @@ func (s *Sidecar) run(name string, f func() error) {
 // start waits a bounded time for the identity and the first endpoints, then
 // accepts. Neither being there is no reason not to start: without identity every
 // mesh connection is refused, without endpoints requests are answered 503.
+// Stop ends the waiting.
 func (s *Sidecar) start(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.wg.Go(func() {
+		select {
+		case <-s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	if s.identity != nil {
 		within, cancel := context.WithTimeout(ctx, identityWithin)
 		if _, err := s.identity.Wait(within); err != nil && ctx.Err() == nil {
@@ -222,13 +240,19 @@ func (s *Sidecar) start(ctx context.Context) error {
 		}
 		cancel()
 	}
-	if err := s.apply(s.current()); err != nil {
+	s.reloading.Lock()
+	err := s.apply(s.current())
+	s.reloading.Unlock()
+	if err != nil {
 		return err
 	}
 	within, cancel := context.WithTimeout(ctx, discoveryWithin)
 	defer cancel()
 	if err := s.set.WaitFirst(within); err != nil && ctx.Err() == nil {
 		s.log.Warn("not every service has endpoints yet", "error", err)
+	}
+	if s.stopping.Load() {
+		return nil
 	}
 	s.ready.Store(true)
 	s.log.Info("ready", "listeners", len(s.current().Listeners), "services", len(s.current().Services), "loops", len(s.engine.Loops()))

@@ -26,11 +26,15 @@ func (s *Sidecar) Stop() {
 // drainPoll is how often the end of a phase is looked for.
 const drainPoll = 20 * time.Millisecond
 
-func (s *Sidecar) drain(ctx context.Context) {
+// drain reports whether it came to its end, or to its deadline, before ctx ended.
+func (s *Sidecar) drain(ctx context.Context) bool {
+	s.applying.Lock() // a reload under way opens its listeners before they are closed
+	generation := s.generation
+	s.applying.Unlock()
 	began := time.Now()
 	within := s.current().Timeouts.Drain.D()
 	deadline := began.Add(within)
-	s.log.Info("draining", "inbound", s.proxy.Active(true), "outbound", s.proxy.Active(false), "deadline", within.String())
+	s.log.Info("draining", "inbound", s.proxy.Active(true), "outbound", s.proxy.Active(false), "deadline", within.String(), "generation", generation)
 	for _, inbound := range []bool{true, false} {
 		s.proxy.Drain(inbound)
 		for s.proxy.Active(inbound) > 0 && time.Now().Before(deadline) && ctx.Err() == nil {
@@ -41,4 +45,5 @@ func (s *Sidecar) drain(ctx context.Context) {
 	s.proxy.CloseIdle()
 	s.engine.Drain(time.Now())
 	s.log.Info("drained", "took", time.Since(began).Round(time.Millisecond).String(), "cut", left)
+	return left == 0 || ctx.Err() == nil
 }
