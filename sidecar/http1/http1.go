@@ -69,10 +69,11 @@ func (l Limits) WithDefaults() Limits {
 // complete returns l itself where its defaults were filled in, so that all
 // connections share it.
 func (l *Limits) complete() *Limits {
-	if d := l.WithDefaults(); d != *l {
-		return &d
+	if *l == l.WithDefaults() {
+		return l
 	}
-	return l
+	d := l.WithDefaults()
+	return &d
 }
 
 // ServerOptions are shared by all connections of a listener and never change.

@@ -134,8 +134,7 @@ func (x *Exchange) letGo(err error) {
 }
 
 func sideOf(err error) policy.Side {
-	var e *policy.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*policy.Error](err); ok {
 		return e.Side
 	}
 	return policy.Internally

@@ -50,8 +50,7 @@ func undelivered(code string) error {
 
 // phaseOf is how far err's exchange had come; PhaseRecord where err does not say.
 func phaseOf(err error) policy.Phase {
-	var e *policy.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*policy.Error](err); ok {
 		return e.Phase
 	}
 	return policy.PhaseRecord
