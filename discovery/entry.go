@@ -20,6 +20,8 @@ type entry struct {
 	good    Update // last complete set
 	have    bool   // good is a set
 	pending bool   // good has not been delivered
+	// delivered: OnUpdate has had a first set and has returned
+	delivered bool
 
 	err      error // last failure; nil: in contact
 	errSince time.Time
@@ -37,7 +39,7 @@ func (e *entry) stop() {
 
 // inherit takes over what is known of the service, delivered or not.
 func (e *entry) inherit(old *entry) {
-	e.good, e.have, e.pending = old.good, old.have, old.pending
+	e.good, e.have, e.pending, e.delivered = old.good, old.have, old.pending, old.delivered
 	if e.pending {
 		e.wake <- struct{}{}
 	}

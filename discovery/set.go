@@ -48,7 +48,7 @@ type Set struct {
 	entries map[string]*entry
 	ctx     context.Context // of Run; nil until then
 	stopped bool            // Run has begun to return
-	changed chan struct{}   // closed and replaced when an entry's first result arrives
+	changed chan struct{}   // closed and replaced when an entry's first result arrives or is delivered
 	running sync.WaitGroup
 }
 
@@ -209,8 +209,17 @@ func (s *Set) hand(e *entry) {
 	s.mu.Lock()
 	u, ok := e.take()
 	s.mu.Unlock()
-	if ok && s.OnUpdate != nil {
+	if !ok {
+		return
+	}
+	if s.OnUpdate != nil {
 		s.OnUpdate(u)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !e.delivered {
+		e.delivered = true
+		s.announce()
 	}
 }
 
@@ -220,13 +229,14 @@ func (s *Set) announce() {
 	s.changed = make(chan struct{})
 }
 
-// WaitFirst returns once each service has had a complete set, possibly empty, or
-// its source has ended for good. At the end of ctx it returns an error that names
-// those still without one and what their sources last reported.
-func (s *Set) WaitFirst(ctx context.Context) error {
+// WaitFirst returns once OnUpdate has had a complete set, possibly empty, of each
+// service, or its source has ended for good. At the end of ctx it returns an error
+// that names those still without one and what their sources last reported. Where
+// services are named, it waits for those only.
+func (s *Set) WaitFirst(ctx context.Context, services ...string) error {
 	for {
 		s.mu.Lock()
-		waiting, failed := s.missing()
+		waiting, failed := s.missing(services)
 		changed := s.changed
 		s.mu.Unlock()
 		if len(waiting) == 0 {
@@ -241,12 +251,17 @@ func (s *Set) WaitFirst(ctx context.Context) error {
 }
 
 // missing lists services without a set: those that may still get one, and those
-// whose source has ended. Called with mu held.
-func (s *Set) missing() (waiting, failed []error) {
+// whose source has ended; none named: of all. Called with mu held.
+func (s *Set) missing(named []string) (waiting, failed []error) {
 	for _, name := range slices.Sorted(maps.Keys(s.entries)) {
+		if len(named) > 0 && !slices.Contains(named, name) {
+			continue
+		}
 		e := s.entries[name]
 		switch {
+		case e.delivered:
 		case e.have:
+			waiting = append(waiting, fmt.Errorf("discovery: service %q: its first endpoints are being delivered", name))
 		case e.ended:
 			failed = append(failed, fmt.Errorf("discovery: service %q: %w", name, e.err))
 		case e.err != nil:

@@ -229,6 +229,34 @@ func TestSetWaitFirst(t *testing.T) {
 	})
 }
 
+// Whoever waits for the first sets goes on to use them, so they must have arrived.
+func TestSetWaitFirstWaitsForTheDelivery(t *testing.T) {
+	inSet(t, func(t *testing.T, s *Set, _ *recorder) {
+		release, arrived := make(chan struct{}), false
+		s.OnUpdate = func(Update) { <-release; arrived = true }
+		a, b := newScripted(), newScripted()
+		s.Apply(map[string]Spec{"a": a.spec("1"), "b": b.spec("1")})
+		synctest.Wait()
+		result := make(chan bool, 1)
+		go func() {
+			if err := s.WaitFirst(t.Context(), "a"); err != nil {
+				t.Error(err)
+			}
+			result <- arrived
+		}()
+		a.good("1")
+		select {
+		case <-result:
+			t.Error("returned before OnUpdate had")
+		default:
+			close(release)
+			if !<-result {
+				t.Error("returned without the endpoints")
+			}
+		}
+	})
+}
+
 func TestSetReportsASourceThatEnds(t *testing.T) {
 	inSet(t, func(t *testing.T, s *Set, _ *recorder) {
 		bad := &scripted{result: errors.New("no such name")}
