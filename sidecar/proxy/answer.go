@@ -18,6 +18,9 @@ func (x *Exchange) answer(err error) {
 	info := reason.Info()
 	server := &x.server
 	if x.sent || info.Status == 0 || x.Down.state == stateClosed {
+		if x.sent && x.Req.Framing.Minor == 0 {
+			x.Down.raw.Abort() // HTTP/1.0 takes an orderly close for the end of the answer
+		}
 		server.Reset(reason)
 		return
 	}
@@ -37,6 +40,7 @@ func (x *Exchange) answer(err error) {
 	}
 	h.Framing = message.Framing{Kind: message.Length, Length: int64(len(body)), Minor: 1}
 	x.closeIfLast()
+	x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
 	if err := server.WriteHead(h); err != nil {
 		server.Reset(reason)
 		return

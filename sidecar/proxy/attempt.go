@@ -19,32 +19,40 @@ func (x *Exchange) attempt() error {
 	if err != nil {
 		return err
 	}
+	choice.Until = x.until
 	x.choice, x.picked = choice, x.loop.loop.Nanos()
 	x.up, err = x.loop.upstream.Acquire(choice, x.fresh)
 	x.record.Connect = x.since(x.picked)
-	if err != nil {
-		return err
+	if err == nil {
+		err = x.send()
 	}
-	if err := x.send(); err != nil {
-		return x.blame(err)
+	if err == nil {
+		err = x.await()
 	}
-	return x.blame(x.await())
+	return x.blame(err)
 }
 
 // send writes the request head with what is known of the body, and leaves the
 // rest to the pump.
 func (x *Exchange) send() error {
-	x.up.WriteWithin(x.settings.Timeouts.Body)
+	x.up.WriteWithin(x.within(x.settings.Timeouts.Body))
 	if err := x.up.WriteHead(&x.Req); err != nil {
 		return err
 	}
 	return x.body.send(x)
 }
 
-// await reads heads until the final one, passing interim ones on.
+// await reads heads until the final one, passing interim ones on. While the request
+// still flows, its pump has the deadlines; the endpoint's time begins at its end.
 func (x *Exchange) await() error {
+	x.awaiting = true
+	defer func() { x.awaiting = false }()
 	for {
-		x.setUpstreamDeadline(x.settings.Timeouts.ResponseHead)
+		if x.body.running {
+			x.setUpstreamDeadline(0)
+		} else {
+			x.setUpstreamDeadline(x.settings.Timeouts.ResponseHead)
+		}
 		if err := x.up.ReadHead(&x.Resp); err != nil {
 			return err
 		}
@@ -55,6 +63,7 @@ func (x *Exchange) await() error {
 		if x.Req.Framing.Minor == 0 {
 			continue // HTTP/1.0 knows no interim answers
 		}
+		x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
 		if err := x.server.WriteHead(&x.Resp); err != nil {
 			return err
 		}

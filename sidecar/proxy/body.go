@@ -25,10 +25,14 @@ type body struct {
 
 var errSettled = errors.New("the exchange is over")
 
+// expect notes whether a body follows the head.
+func (b *body) expect(h *message.Head) {
+	b.present = h.Framing.Kind != message.NoBody
+	b.read = !b.present
+}
+
 // begin takes what has already arrived.
 func (b *body) begin(x *Exchange) error {
-	b.present = x.Req.Framing.Kind != message.NoBody
-	b.read = !b.present
 	if !b.present || x.server.Buffered() == 0 {
 		return nil
 	}
@@ -61,36 +65,47 @@ func (b *body) send(x *Exchange) error {
 		}
 	}
 	b.flowing, b.running = true, true
+	x.siblings++
 	b.pump = x.loop.loop.Go("pump", b.run)
 	return nil
 }
 
-// pumpBody is the sibling task.
+// pumpBody is the sibling task. x.up is not its to look at twice: an exchange that
+// could not wait for its pump has let it go.
 func (x *Exchange) pumpBody(*engine.Task) {
-	defer x.body.finish()
+	up := x.up
+	defer x.pumped()
+	if up == nil {
+		return
+	}
 	for {
 		x.Down.raw.ReadWithin(x.conf.Timeouts.Body)
 		p, end, err := x.server.ReadBody()
 		if err != nil {
 			if !errors.Is(err, errSettled) {
 				x.body.err = err
-				x.up.Transport.Close() // wakes the reader of the answer
+				up.Transport.Close() // wakes the reader of the answer
 			}
 			return
 		}
 		x.body.read = end
-		x.up.WriteWithin(x.settings.Timeouts.Body)
+		up.WriteWithin(x.within(x.settings.Timeouts.Body))
 		// An endpoint that no longer reads may have answered already: what counts is
 		// found by the task that reads the answer.
-		if relay(x.up, p, end, x.server.Trailers()) != nil || end {
+		if relay(up, p, end, x.server.Trailers()) != nil || end {
 			return
 		}
 	}
 }
 
-func (b *body) finish() {
-	b.running = false
-	b.ended.Broadcast()
+// pumped ends the pump. From now on the endpoint is to answer.
+func (x *Exchange) pumped() {
+	if x.awaiting {
+		x.setUpstreamDeadline(x.settings.Timeouts.ResponseHead)
+	}
+	x.body.running = false
+	x.body.ended.Broadcast()
+	x.siblingEnded()
 }
 
 // settle stops the pump and waits for it; false: it could not wait.

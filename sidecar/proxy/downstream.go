@@ -183,14 +183,15 @@ func (d *Downstream) authorize(conf *ListenerConfig) error {
 		Err: fmt.Errorf("caller %q: %s", id.String(), v.Rule())}
 }
 
-// headError sorts out what ReadHead returned.
-func (d *Downstream) headError(err error) error {
+// headError sorts out what ReadHead returned. A connection on which no request has
+// begun is closed without a word: a client might take a 408 for the answer to the
+// request that it is just sending.
+func (x *Exchange) headError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case err == io.EOF:
-		return errNoRequest
-	case errors.Is(err, engine.ErrDrain):
+	case err == io.EOF, errors.Is(err, engine.ErrDrain),
+		policy.ReasonOf(err) == policy.RequestTimeout && x.server.Buffered() == 0:
 		return errNoRequest
 	}
 	return err
@@ -220,6 +221,7 @@ const (
 // linger lets a client that is still sending read our answer: closing at once
 // would reset the connection and take the answer with it.
 func (d *Downstream) linger() {
+	d.raw.WriteWithin(lingerFor)
 	if d.transport().CloseWrite() == nil {
 		d.raw.ReadWithin(lingerFor)
 		b := d.loop.loop.Buffer(8 << 10)

@@ -40,12 +40,14 @@ func (x *Exchange) receive() error {
 	d := x.Down
 	x.conf = d.listener.conf.Load()
 	d.raw.ReadWithin(x.conf.Timeouts.RequestHead)
-	d.raw.WriteWithin(x.conf.Timeouts.Body)
 	x.start = x.loop.loop.Nanos()
 	x.in, x.out = x.server.BytesIn()-uint64(x.server.Buffered()), x.server.BytesOut()
 	err := x.server.ReadHead(&x.Req)
 	x.record.RequestHead = x.since(x.start)
-	return d.headError(err)
+	if err == nil {
+		x.body.expect(&x.Req)
+	}
+	return x.headError(err)
 }
 
 // decide finds the route and asks whether the caller may use it.
@@ -104,6 +106,7 @@ func (x *Exchange) respond() error {
 		return x.tunnel()
 	}
 	x.closeIfLast()
+	x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
 	server := &x.server
 	if err := server.WriteHead(&x.Resp); err != nil {
 		return err
@@ -114,6 +117,7 @@ func (x *Exchange) respond() error {
 	}
 	for {
 		if x.up.Buffered() == 0 { // the head is not held back for a body that is slow
+			x.sent = true
 			if err := server.Flush(); err != nil {
 				return err
 			}

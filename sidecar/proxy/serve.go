@@ -25,11 +25,7 @@ func (x *Exchange) serveOn(t *engine.Task) {
 	}
 	lingering := x.sent && !x.body.read
 	x.server.SetClose() // no request follows, so nothing that is buffered is kept
-	if x.body.running {
-		x = nil // a pump that could not be waited for still uses it
-	} else {
-		x.loop.recycle(x)
-	}
+	x.leave()
 	if lingering {
 		d.linger()
 		return
@@ -46,15 +42,15 @@ func (x *Exchange) contain(d *Downstream) {
 	}
 	d.loop.proxy.log.Error("exchange panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	defer d.close()
-	if x == nil || x.Down != d {
+	if x.Down != d {
 		return
 	}
 	err := &policy.Error{Reason: policy.Internal, Phase: policy.PhaseRecord, Err: fmt.Errorf("panic: %v", v)}
 	if !x.sent && d.state == stateExchange {
 		x.answer(err)
 	}
+	x.settle(err)
 	x.finish(err)
-	if x.up != nil {
-		x.loop.upstream.Close(x.up)
-	}
+	x.server.SetClose()
+	x.leave()
 }

@@ -38,6 +38,28 @@ type Exchange struct {
 	in     uint64 // bytes of the connection at the start, for the difference
 	out    uint64
 	sent   bool // a byte of the final answer may have reached the client
+
+	awaiting bool // for the head of the answer
+	siblings int  // tasks that use x beside its own: a pump, half of a tunnel
+	orphaned bool // its own task has gone; the last sibling recycles it
+}
+
+// leave is the end of x's own task. A sibling that it could not wait for (it was
+// cancelled) goes on for a moment and still uses x.
+func (x *Exchange) leave() {
+	if x.siblings > 0 {
+		x.orphaned = true
+		return
+	}
+	x.loop.recycle(x)
+}
+
+func (x *Exchange) siblingEnded() {
+	x.siblings--
+	if x.orphaned && x.siblings == 0 {
+		x.orphaned = false
+		x.loop.recycle(x)
+	}
 }
 
 // reset makes x ready for the next request of the same connection.
@@ -59,13 +81,16 @@ func (x *Exchange) overdue() bool {
 	return x.until != 0 && x.loop.loop.Nanos() >= x.until
 }
 
-// setUpstreamDeadline allows d for the next read, and no more than the whole
-// request has left.
-func (x *Exchange) setUpstreamDeadline(d time.Duration) {
+// within is d, or what the whole request has left if that is less.
+func (x *Exchange) within(d time.Duration) time.Duration {
 	if x.until != 0 {
 		if left := time.Duration(x.until - x.loop.loop.Nanos()); d == 0 || left < d {
-			d = max(left, 1)
+			return max(left, 1)
 		}
 	}
-	x.up.ReadWithin(d)
+	return d
 }
+
+// setUpstreamDeadline allows d for the next read, and no more than the whole
+// request has left.
+func (x *Exchange) setUpstreamDeadline(d time.Duration) { x.up.ReadWithin(x.within(d)) }

@@ -88,11 +88,16 @@ func (x *tcpExchange) carry(t *engine.Task) error {
 		up:   tunnelEnd{up, x.up.Raw(), x.up.Transport},
 		idle: x.conf.Service.Settings().Timeouts.Tunnel, loop: x.d.loop,
 	}
-	err := n.run(t)
-	x.record.BytesIn, x.record.BytesOut = n.in, n.out
-	if !n.running { // else the sibling still uses them
+	release := func() {
 		loop.Release(down.buf)
 		loop.Release(up.buf)
+	}
+	err := n.run(t)
+	x.record.BytesIn, x.record.BytesOut = n.in, n.out
+	if n.running {
+		n.released = release // the sibling still uses them
+	} else {
+		release()
 	}
 	return err
 }

@@ -34,6 +34,7 @@ type tunnel struct {
 	moved    int64 // Nanos of the last byte, either way
 	in, out  int64 // bytes from and to the client
 	running  bool
+	released func() // when the sibling has ended, last of all; may be nil
 	ended    engine.Cond
 	err      error // the first failure
 }
@@ -46,6 +47,9 @@ func (n *tunnel) run(t *engine.Task) error {
 		defer func() {
 			n.running = false
 			n.ended.Broadcast()
+			if n.released != nil {
+				n.released()
+			}
 		}()
 		n.fail(n.copy(&n.up, &n.down, &n.in, policy.Downstream))
 	})
@@ -127,6 +131,7 @@ func (x *Exchange) tunnel() error {
 		return err
 	}
 	x.sent = true
+	x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
 	if err := x.server.Flush(); err != nil {
 		return err
 	}
@@ -134,8 +139,9 @@ func (x *Exchange) tunnel() error {
 	n := tunnel{
 		down: tunnelEnd{&x.server, x.Down.raw, x.Down.transport()},
 		up:   tunnelEnd{x.up, x.up.Raw(), x.up.Transport},
-		idle: x.settings.Timeouts.Tunnel, loop: x.loop,
+		idle: x.settings.Timeouts.Tunnel, loop: x.loop, released: x.siblingEnded,
 	}
+	x.siblings++
 	return n.run(x.task)
 }
 

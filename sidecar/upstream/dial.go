@@ -25,15 +25,24 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 		return nil, &policy.Error{Reason: policy.ConnectFailed, Side: policy.Upstream, Phase: policy.PhaseConnect,
 			Retryable: true, Err: errors.New("the endpoint's address is not an IP and port: " + e.Address)}
 	}
-	until := l.loop.Now().Add(s.Timeouts.Connect)
-	raw, err := l.loop.Dial(e.Addr, s.Timeouts.Connect)
+	within := s.Timeouts.Connect
+	if left := time.Duration(c.Until - l.loop.Nanos()); c.Until != 0 && (within == 0 || left < within) {
+		within = max(left, 1)
+	}
+	began := l.loop.Nanos()
+	raw, err := l.loop.Dial(e.Addr, within)
 	if err != nil {
 		return nil, connectError(err)
 	}
 	conn := &Conn{Endpoint: e, Transport: raw, raw: raw, idleFor: s.Timeouts.Idle}
 	conn.onIdle = conn.idleEvent
 	if tlsTo != nil {
-		raw.SetDeadline(until)
+		left := within
+		if within > 0 {
+			left = max(within-time.Duration(l.loop.Nanos()-began), 1)
+		}
+		raw.ReadWithin(left)
+		raw.WriteWithin(left)
 		if err := conn.secure(tlsTo); err != nil {
 			raw.Close()
 			return nil, err

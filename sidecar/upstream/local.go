@@ -35,8 +35,11 @@ func NewLocal(l *engine.Loop, dialled func(service string, r policy.Reason)) *Lo
 type Choice struct {
 	Service *Service
 	Member  *Member
-	picker  balance.Picker
-	token   balance.Token
+	// Until is when connecting must have ended, in the loop's Nanos, whatever the
+	// connect timeout allows; 0: that alone. The caller may set it after Pick.
+	Until  int64
+	picker balance.Picker
+	token  balance.Token
 }
 
 // Pick chooses an endpoint that is not in tried, adds it there and counts it in
