@@ -62,10 +62,10 @@ func (x *Exchange) bodyError(err error) error {
 }
 
 // closeIfLast announces the end of the connection where this answer is its last:
-// the proxy drains, the listener has gone, a certificate is about to expire, or
-// the request's body has not been read to its end.
+// the proxy drains, the listener has gone, a certificate is about to expire, the
+// request's body has not been read to its end, or its task has been cancelled.
 func (x *Exchange) closeIfLast() {
-	if x.Down.last() || !x.body.read {
+	if x.Down.last() || !x.body.read || x.task.Err() != nil {
 		x.server.SetClose()
 	}
 }
