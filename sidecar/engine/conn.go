@@ -4,10 +4,11 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 )
 
 // Conn is a non-blocking stream socket of one loop, registered once, edge-triggered, for
-// both directions. All methods are for its loop and the loop's tasks. Reading and writing
+// both directions; an accepted one not before it first has to wait (see watch). All methods are for its loop and the loop's tasks. Reading and writing
 // are two directions that may belong to two tasks, one each.
 //
 // Size: 160 bytes (TestConnSize), and 8 in the loop's table; an idle connection holds
@@ -47,24 +48,61 @@ const (
 	flagExpired                        // OnReadable's function is called for the deadline
 	flagDialling                       // connect is under way
 	flagDrainOut                       // what is left of the out queue goes out by itself
+	flagWatched                        // registered with the poller
+	flagUntried                        // accepted, and nobody has looked yet what it holds
 )
 
-// adopt makes a connection of fd and registers it. On error the descriptor is closed.
-func (l *Loop) adopt(fd int, peer netip.AddrPort) (*Conn, error) {
+// adopt makes a connection of fd, not yet registered.
+func (l *Loop) adopt(fd int, peer netip.AddrPort) *Conn {
 	l.serial = (l.serial + 1) &^ listenerBit
 	c := &Conn{loop: l, fd: int32(fd), gen: l.serial, peer: peer.Addr().As16(), peerPort: peer.Port()}
 	c.peerZone = zoneID(peer.Addr().Zone())
-	if err := l.poller.Add(fd, uint64(uint32(fd))|uint64(c.gen)<<32); err != nil {
-		l.poller.CloseSocket(fd, false)
-		return nil, err
-	}
 	for fd >= len(l.table) {
 		l.table = append(l.table, make([]*Conn, max(64, len(l.table)))...)
 	}
 	l.table[fd] = c
 	l.counts.conns++
 	l.connGauge.Store(int64(l.counts.conns))
-	return c, nil
+	return c
+}
+
+// watch registers the connection, if that has not been done. An accepted connection is
+// tried first and registered when it has to wait: a request that came with the connection
+// is read, answered and closed without the poller ever knowing. No edge is lost by that,
+// for registering reports what is already so.
+func (c *Conn) watch() error {
+	if c.flags&(flagWatched|flagClosed) != 0 {
+		return nil
+	}
+	c.flags |= flagWatched
+	return c.loop.poller.Add(int(c.fd), uint64(uint32(c.fd))|uint64(c.gen)<<32)
+}
+
+// watchDelay is how long a connection that is not registered may go without being watched
+// for a reset by the peer.
+const watchDelay = 50 * time.Millisecond
+
+// watchSoon registers the connection if it is still open after watchDelay.
+func (l *Loop) watchSoon(c *Conn) {
+	l.unwatched = append(l.unwatched, c)
+	if len(l.unwatched) > 1 {
+		return
+	}
+	if l.watchTimer == nil {
+		l.watchTimer = l.NewTimer()
+	}
+	l.watchTimer.Arm(watchDelay, l.watchAll)
+}
+
+func (l *Loop) watchAll() {
+	for i, c := range l.unwatched {
+		if c.watcher != nil && c.watch() != nil {
+			c.flags |= flagReset
+			c.tellWatcher()
+		}
+		l.unwatched[i] = nil
+	}
+	l.unwatched = l.unwatched[:0]
 }
 
 // event takes what the poller reported: flags first, then whoever waits. Edges that arrive
@@ -143,7 +181,7 @@ func (c *Conn) Conn() *Conn { return c }
 
 // Pending reports whether the socket is not known to be drained: a read may find bytes or
 // the end of the stream without waiting.
-func (c *Conn) Pending() bool { return c.flags&flagReadable != 0 }
+func (c *Conn) Pending() bool { return c.flags&(flagReadable|flagUntried) != 0 }
 
 // Loop returns the loop that owns the connection. Any goroutine.
 func (c *Conn) Loop() *Loop { return c.loop }
@@ -193,6 +231,8 @@ func (c *Conn) WatchAbort(t *Task) {
 	c.watcherGen = t.gen
 	if c.flags&flagReset != 0 {
 		c.tellWatcher()
+	} else if c.flags&(flagWatched|flagClosed) == 0 {
+		c.loop.watchSoon(c)
 	}
 }
 

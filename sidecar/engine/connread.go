@@ -32,15 +32,17 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 // TryRead is Read that returns ErrWouldBlock instead of parking, and looks at no deadline.
+// In an accept function it finds what came with the connection.
 func (c *Conn) TryRead(p []byte) (int, error) {
 	checkOwner(c.loop)
 	for {
 		if c.flags&flagClosed != 0 {
 			return 0, ErrClosed
 		}
-		if c.flags&flagReadable == 0 {
+		if c.flags&(flagReadable|flagUntried) == 0 {
 			return 0, ErrWouldBlock
 		}
+		c.flags &^= flagUntried
 		n, err := c.loop.poller.Read(int(c.fd), p)
 		if err == nil {
 			return c.took(n, len(p))
@@ -84,6 +86,9 @@ func (c *Conn) waitReadable() error {
 		if c.passed(c.readBy) {
 			return ErrTimeout
 		}
+		if err := c.watch(); err != nil {
+			return err
+		}
 		c.reader = t
 		err := t.Park("read")
 		c.reader = nil
@@ -112,7 +117,7 @@ func (c *Conn) OnReadable(f func()) {
 	}
 	if c.flags&flagReadable != 0 {
 		c.queue()
-	} else if c.passed(c.readBy) {
+	} else if c.passed(c.readBy) || c.watch() != nil {
 		c.flags |= flagExpired
 		c.queue()
 	}

@@ -92,6 +92,9 @@ func (c *Conn) waitWritable() error {
 		if c.passed(c.writeBy) {
 			return ErrTimeout
 		}
+		if err := c.watch(); err != nil {
+			return err
+		}
 		c.writer = t
 		err := t.Park("write")
 		c.writer = nil

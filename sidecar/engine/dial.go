@@ -34,9 +34,10 @@ func (l *Loop) dial(addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
 	if err != nil && err != syscall.EINPROGRESS {
 		return nil, err
 	}
-	c, addErr := l.adopt(fd, addr)
-	if addErr != nil {
-		return nil, addErr
+	c := l.adopt(fd, addr)
+	if err := c.watch(); err != nil {
+		c.Close()
+		return nil, err
 	}
 	if err == nil {
 		c.flags |= flagWritable

@@ -308,12 +308,8 @@ func (l *Loop) welcome(ln *Listener, fd int, peer netip.AddrPort) {
 		l.poller.CloseSocket(fd, false)
 		return
 	}
-	c, err := l.adopt(fd, peer)
-	if err != nil {
-		l.engine.options.Log.Warn("accepted connection cannot be watched", "error", err)
-		return
-	}
-	c.flags |= flagWritable
+	c := l.adopt(fd, peer)
+	c.flags |= flagUntried | flagWritable
 	if !l.greet(ln, c) {
 		c.Close()
 	}

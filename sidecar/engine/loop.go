@@ -29,6 +29,10 @@ type Loop struct {
 	serial    uint32      // generation of the next connection
 	idle      ring[*Conn] // whose OnReadable function is due
 	accepting []*acceptor
+
+	unwatched  []*Conn // to be watched for resets soon
+	watchTimer *Timer
+
 	buffers   buffers
 	queues    []*outQueue
 	belowTLS  bool // inside tls.Conn.Write, where nothing may park

@@ -96,6 +96,9 @@ func (c *Conn) flushNow() error {
 		n, err := c.tryWrite(q.buf[q.off:], nil)
 		if err == ErrWouldBlock {
 			c.flags |= flagDrainOut
+			if watchErr := c.watch(); watchErr != nil {
+				return watchErr
+			}
 			return err
 		}
 		if err != nil {

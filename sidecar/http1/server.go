@@ -31,6 +31,14 @@ func (s *Server) Init(t Transport, b Buffers, o *ServerOptions) {
 	*s = Server{conn: conn{t: t, b: b, limits: o.Limits.complete()}, options: o}
 }
 
+// Begin gives s its first bytes, which somebody has already read: buf[:n], in a
+// buffer that was lent by the Buffers of Init and is now the Server's to give
+// back. Only directly after Init.
+func (s *Server) Begin(buf []byte, n int) {
+	s.buf, s.r, s.w = buf, 0, uint32(n)
+	s.in += uint64(n)
+}
+
 // ReadHead implements message.Stream. A bare io.EOF says that the client closed
 // before a first byte. A malformed request is a *policy.Error; unless its Reason
 // has no status, the caller still answers with WriteHead and WriteBody (the head

@@ -80,7 +80,8 @@ func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 		loop.Go("tunnel", d.serveTCP)
 	default:
 		d.state = stateIdle
-		d.wait(conf.Timeouts.RequestHead)
+		d.raw.ReadWithin(conf.Timeouts.RequestHead)
+		d.ready() // the request may have come with the connection
 	}
 }
 
@@ -104,11 +105,46 @@ func (d *Downstream) ready() {
 		d.loop.loop.Go("handshake", d.handshake)
 		return
 	}
+	x := d.exchange()
+	if d.tls == nil && !d.begin(x) {
+		return
+	}
+	d.loop.loop.Go("http", x.serve)
+}
+
+// exchange takes an exchange for the connection's next request.
+func (d *Downstream) exchange() *Exchange {
 	d.state = stateExchange
 	x := d.loop.exchange()
 	x.Down = d
-	d.loop.loop.Go("http", x.serve)
+	x.server.Init(d.transport(), d.loop.loop, &d.listener.conf.Load().HTTP)
+	return x
 }
+
+// begin reads what made the connection readable. If it is nothing after all, or the
+// client has gone, there is no exchange, and a connection that stays waits without
+// a task.
+func (d *Downstream) begin(x *Exchange) bool {
+	l := d.loop.loop
+	buf := l.Buffer(firstRead)
+	n, err := d.raw.TryRead(buf)
+	if n > 0 {
+		x.server.Begin(buf, n)
+		return true
+	}
+	l.Release(buf)
+	d.loop.recycle(x)
+	d.state = stateIdle
+	if err == engine.ErrWouldBlock {
+		d.raw.OnReadable(d.onReady) // under the deadline that it has
+		return false
+	}
+	d.close()
+	return false
+}
+
+// firstRead is the codec's buffer towards clients.
+const firstRead = 8 << 10
 
 // idle is called when an exchange is over and nothing more has arrived.
 func (d *Downstream) idle() {
@@ -129,10 +165,7 @@ func (d *Downstream) handshake(t *engine.Task) {
 		d.serveTCP(t)
 		return
 	}
-	x := d.loop.exchange()
-	x.Down = d
-	d.state = stateExchange
-	x.serveOn(t)
+	d.exchange().serveOn(t)
 }
 
 func (d *Downstream) secure(conf *ListenerConfig) error {

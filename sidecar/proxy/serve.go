@@ -13,7 +13,6 @@ import (
 func (x *Exchange) serveOn(t *engine.Task) {
 	d := x.Down
 	x.task = t
-	x.server.Init(d.transport(), x.loop.loop, &d.listener.conf.Load().HTTP)
 	defer x.contain(d)
 	for x.run() {
 		x.reset()
