@@ -3,7 +3,11 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/sidecar/compile"
@@ -14,8 +18,10 @@ import (
 
 // Reload reads the configuration again and brings it into force. On any error the
 // old one stays in force, whole. Connections live on in either case.
-// Those that come while one runs wait for it, so that what was read last stays.
+// Those that come while one runs, or before the first configuration is in force,
+// wait for it, so that what was read last stays.
 func (s *Sidecar) Reload() error {
+	<-s.begun
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	err := s.reload()
@@ -33,13 +39,32 @@ func (s *Sidecar) reload() error {
 	if err != nil {
 		return err
 	}
-	if fields := needRestart(s.config0, loaded); len(fields) > 0 {
-		s.log.Warn("these settings take effect at the next start only", "fields", fields)
+	later := needRestart(s.config0, loaded)
+	if len(later) > 0 {
+		s.log.Warn("these settings take effect at the next start only", "fields", later)
 	}
-	return s.apply(config.Expand(loaded))
+	err = s.apply(config.Expand(s.withoutLater(loaded)), func(ctx context.Context, fresh []string) {
+		if len(fresh) > 0 {
+			s.awaitEndpoints(ctx, fresh...)
+		}
+	})
+	if err != nil && len(later) > 0 {
+		err = fmt.Errorf("%w (changed, and in effect at the next start only: %s)", err, strings.Join(later, ", "))
+	}
+	return err
 }
 
-// needRestart names the changed sections that a reload does not touch.
+// withoutLater is c with the sections that a reload does not touch as they are in
+// force, so that what is shown and compiled is what runs.
+func (s *Sidecar) withoutLater(c *config.Config) *config.Config {
+	in := *c
+	in.Admin, in.Log, in.AccessLog, in.Loops = s.config0.Admin, s.config0.Log, s.config0.AccessLog, s.config0.Loops
+	in.Consul, in.Identity = s.config0.Consul, s.config0.Identity
+	return &in
+}
+
+// needRestart names the changed sections that a reload does not touch: those that
+// withoutLater keeps.
 func needRestart(was, is *config.Config) (fields []string) {
 	for _, f := range []struct {
 		name    string
@@ -59,12 +84,17 @@ func needRestart(was, is *config.Config) (fields []string) {
 	return fields
 }
 
-// apply builds the snapshot of c aside and swaps it in.
-func (s *Sidecar) apply(c *config.Config) error {
+var errStopping = errors.New("the proxy is stopping")
+
+// apply builds the snapshot of c aside, takes its addresses, lets its sources begin,
+// waits, and brings it into force. All that can fail comes before the first change;
+// only a stop is heeded later. wait is told the services that are new, which should
+// have endpoints before a route leads to them, and ends with its context.
+func (s *Sidecar) apply(c *config.Config, wait func(ctx context.Context, fresh []string)) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
-	if s.stopping.Load() {
-		return errors.New("the proxy is stopping")
+	if s.stopping.Load() || s.ended {
+		return errStopping
 	}
 	specs, err := s.sources.specs(c)
 	if err != nil {
@@ -77,26 +107,36 @@ func (s *Sidecar) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	// New services find their endpoints before a route leads to them.
-	s.swap(c, out.Services)
-	s.set.Apply(specs)
-	if err := s.proxy.Apply(out.Snapshot); err != nil {
-		s.swap(was, before)
-		s.restoreSources(was)
+	plan, err := s.proxy.Prepare(out.Snapshot)
+	if err != nil {
 		return err
 	}
+	s.swap(c, out.Services)
+	s.set.Apply(specs)
+	s.whileRunning(func(ctx context.Context) { wait(ctx, newNames(before, out.Services)) })
+	if s.stopping.Load() || s.ctx.Err() != nil {
+		plan.Abandon()
+		s.swap(was, before)
+		return errStopping
+	}
 	out.Commit()
+	plan.Commit()
 	s.generation++
 	s.watchEdges(out.Certificates)
 	s.checkAll()
 	return nil
 }
 
-// restoreSources goes back to the sources of the configuration in force.
-func (s *Sidecar) restoreSources(was *config.Config) {
-	if specs, err := s.sources.specs(was); err == nil && s.generation > 0 {
-		s.set.Apply(specs)
-	}
+// whileRunning calls f with a context that ends with Run's and when Stop is called.
+func (s *Sidecar) whileRunning(f func(context.Context)) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	defer context.AfterFunc(s.stopped, cancel)()
+	f(ctx)
+}
+
+func newNames(before, now map[string]*upstream.Service) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(now)), func(name string) bool { return before[name] != nil })
 }
 
 func (s *Sidecar) swap(c *config.Config, services map[string]*upstream.Service) {

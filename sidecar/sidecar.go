@@ -5,13 +5,10 @@ package sidecar
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/observability"
@@ -61,11 +58,14 @@ type Sidecar struct {
 
 	ready    atomic.Bool
 	stopping atomic.Bool
-	stop     chan struct{}
-	stopOnce sync.Once
+	stopped  context.Context // ends when Stop is called
+	stopNow  context.CancelFunc
+	begun    chan struct{} // closed when the first configuration is in force, or never will be
 
-	reloading  sync.Mutex // one reload at a time, its reading included
-	applying   sync.Mutex // one apply at a time; guards the next two
+	reloading  sync.Mutex      // one reload at a time, its reading included
+	applying   sync.Mutex      // one apply at a time; guards what follows
+	ctx        context.Context // of Run
+	ended      bool            // Run is about to return
 	generation uint64
 	endEdges   context.CancelFunc // of the goroutines that keep certificates fresh
 
@@ -73,18 +73,18 @@ type Sidecar struct {
 	config   *config.Config
 	services map[string]*upstream.Service
 
-	ctx context.Context // of Run
-	wg  sync.WaitGroup
+	wg sync.WaitGroup
 }
 
 // New builds a sidecar from its configuration and binds its admin sockets; nothing
-// runs yet. Errors: config.Problems, or what could not be built.
+// runs yet, and Run is to be called. Errors: config.Problems, or what could not be built.
 func New(o Options) (*Sidecar, error) {
 	loaded, err := o.Load()
 	if err != nil {
 		return nil, err
 	}
-	s := &Sidecar{options: o, log: o.Log, config0: loaded, stop: make(chan struct{}), services: map[string]*upstream.Service{}}
+	s := &Sidecar{options: o, log: o.Log, config0: loaded, begun: make(chan struct{}), services: map[string]*upstream.Service{}}
+	s.stopped, s.stopNow = context.WithCancel(context.Background())
 	c := config.Expand(loaded)
 	loops := Loops(loaded)
 	if s.engine, err = engine.New(engine.Options{Loops: loops, Log: o.Log}); err != nil {
@@ -148,113 +148,4 @@ func (s *Sidecar) openAccessLog(c *config.Config, loops int) error {
 	var err error
 	s.access, err = accesslog.New(o)
 	return err
-}
-
-const (
-	identityWithin  = 10 * time.Second
-	discoveryWithin = 5 * time.Second
-)
-
-// Run serves until ctx ends (at once) or Stop is called (gracefully), and returns
-// when everything that it started has ended: nil after a drain to its end or to its
-// deadline, ctx's error where ctx cut it short.
-func (s *Sidecar) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	s.ctx = ctx
-	defer s.wg.Wait()
-	defer cancel()
-	engineDone := make(chan error, 1)
-	// The engine outlives the control plane's context: its end is the drain's.
-	engineCtx, endEngine := context.WithCancel(context.WithoutCancel(ctx))
-	defer endEngine()
-	go func() { engineDone <- s.engine.Run(engineCtx) }()
-
-	s.startControl(ctx)
-	if err := s.start(ctx); err != nil && !s.stopping.Load() {
-		endEngine()
-		<-engineDone
-		return err
-	}
-	select {
-	case <-ctx.Done():
-		endEngine()
-		if err := <-engineDone; err != nil || !s.stopping.Load() {
-			return err
-		}
-		return ctx.Err()
-	case err := <-engineDone:
-		return fmt.Errorf("engine: %w", err)
-	case <-s.stop:
-		whole := s.drain(ctx)
-		if err := <-engineDone; err != nil || whole {
-			return err
-		}
-		return ctx.Err()
-	}
-}
-
-// startControl starts the goroutines of the control plane.
-func (s *Sidecar) startControl(ctx context.Context) {
-	s.run("discovery", func() error { return s.set.Run(ctx) })
-	s.run("health", func() error { return s.checker.Run(ctx) })
-	if s.identity != nil {
-		s.run("identity", func() error { return s.identity.Run(ctx, s.issuer) })
-	}
-	if s.workload.serve != nil {
-		s.run("workload api", func() error { return s.workload.serve(ctx) })
-	}
-	if s.access != nil {
-		s.run("access log", func() error { return s.access.Run(ctx) })
-	}
-	for _, a := range s.admin {
-		s.run("admin", func() error { return a.Run(ctx) })
-	}
-}
-
-func (s *Sidecar) run(name string, f func() error) {
-	s.wg.Go(func() {
-		if err := f(); err != nil && !errors.Is(err, context.Canceled) {
-			s.log.Error("component ended", "component", name, "error", err)
-		}
-	})
-}
-
-// start waits a bounded time for the identity and the first endpoints, then
-// accepts. Neither being there is no reason not to start: without identity every
-// mesh connection is refused, without endpoints requests are answered 503.
-// Stop ends the waiting.
-func (s *Sidecar) start(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s.wg.Go(func() {
-		select {
-		case <-s.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	if s.identity != nil {
-		within, cancel := context.WithTimeout(ctx, identityWithin)
-		if _, err := s.identity.Wait(within); err != nil && ctx.Err() == nil {
-			s.log.Warn("no identity yet: mesh connections are refused until it comes", "waited", identityWithin.String())
-		}
-		cancel()
-	}
-	s.reloading.Lock()
-	err := s.apply(s.current())
-	s.reloading.Unlock()
-	if err != nil {
-		return err
-	}
-	within, cancel := context.WithTimeout(ctx, discoveryWithin)
-	defer cancel()
-	if err := s.set.WaitFirst(within); err != nil && ctx.Err() == nil {
-		s.log.Warn("not every service has endpoints yet", "error", err)
-	}
-	if s.stopping.Load() {
-		return nil
-	}
-	s.ready.Store(true)
-	s.log.Info("ready", "listeners", len(s.current().Listeners), "services", len(s.current().Services), "loops", len(s.engine.Loops()))
-	return nil
 }

@@ -16,11 +16,8 @@ import (
 //  4. at the deadline (timeouts.drain) what is left is cut;
 //  5. the access log is flushed, and Run returns.
 func (s *Sidecar) Stop() {
-	s.stopOnce.Do(func() {
-		s.ready.Store(false)
-		s.stopping.Store(true)
-		close(s.stop)
-	})
+	s.stopping.Store(true)
+	s.stopNow()
 }
 
 // drainPoll is how often the end of a phase is looked for.

@@ -49,7 +49,7 @@ func (s *Sidecar) AdminAddr() string {
 func (s *Sidecar) Metrics() *metrics.Metrics { return s.metrics }
 
 // Ready reports whether it accepts traffic.
-func (s *Sidecar) Ready() bool { return s.ready.Load() }
+func (s *Sidecar) Ready() bool { return s.ready.Load() && !s.stopping.Load() }
 
 // Endpoints lists the endpoints of all services with their state.
 func (s *Sidecar) Endpoints() []admin.EndpointView { return s.endpointViews() }
@@ -126,7 +126,7 @@ func (s *Sidecar) endpointViews() []admin.EndpointView {
 	for _, c := range s.checker.Status() {
 		checks[c.Key] = c
 	}
-	now := s.engine.Loops()[0].Nanos()
+	now := s.engine.Nanos()
 	var all []admin.EndpointView
 	for _, svc := range s.snapshotServices() {
 		totals := map[string]metrics.EndpointTotals{}

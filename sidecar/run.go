@@ -1,0 +1,133 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	identityWithin  = 10 * time.Second
+	discoveryWithin = 5 * time.Second
+)
+
+// Run serves until ctx ends (at once) or Stop is called (gracefully), and returns
+// when everything that it started has ended: nil after a drain to its end or to its
+// deadline, ctx's error where ctx cut it short. Once. The steps of a start, in their
+// order:
+//
+//  1. the admin interface answers: alive, not ready;
+//  2. the addresses of all listeners are taken; one that cannot be ends the run with
+//     its error;
+//  3. the sources of endpoints and of our identity begin, and have a bounded time;
+//  4. the listeners accept, those who have connected meanwhile first;
+//  5. ready.
+func (s *Sidecar) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	s.applying.Lock()
+	s.ctx = ctx
+	s.applying.Unlock()
+	defer s.finish(cancel)
+	engineDone := make(chan error, 1)
+	// The engine outlives the control plane's context: its end is the drain's.
+	engineCtx, endEngine := context.WithCancel(context.WithoutCancel(ctx))
+	defer endEngine()
+	go func() { engineDone <- s.engine.Run(engineCtx) }()
+
+	s.startControl(ctx)
+	if err := s.start(); err != nil && !s.stopping.Load() && ctx.Err() == nil {
+		endEngine()
+		<-engineDone
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		endEngine()
+		if err := <-engineDone; err != nil || !s.stopping.Load() {
+			return err
+		}
+		return ctx.Err()
+	case err := <-engineDone:
+		return errors.Join(errors.New("the engine ended by itself"), err)
+	case <-s.stopped.Done():
+		whole := s.drain(ctx)
+		if err := <-engineDone; err != nil || whole {
+			return err
+		}
+		return ctx.Err()
+	}
+}
+
+// finish ends the control plane and waits for it.
+func (s *Sidecar) finish(cancel context.CancelFunc) {
+	s.ready.Store(false)
+	cancel()
+	s.applying.Lock()
+	s.ended = true
+	s.applying.Unlock()
+	s.wg.Wait()
+}
+
+// startControl starts the goroutines of the control plane.
+func (s *Sidecar) startControl(ctx context.Context) {
+	s.run("discovery", func() error { return s.set.Run(ctx) })
+	s.run("health", func() error { return s.checker.Run(ctx) })
+	if s.identity != nil {
+		s.run("identity", func() error { return s.identity.Run(ctx, s.issuer) })
+	}
+	if s.workload.serve != nil {
+		s.run("workload api", func() error { return s.workload.serve(ctx) })
+	}
+	if s.access != nil {
+		s.run("access log", func() error { return s.access.Run(ctx) })
+	}
+	for _, a := range s.admin {
+		s.run("admin", func() error { return a.Run(ctx) })
+	}
+}
+
+func (s *Sidecar) run(name string, f func() error) {
+	s.wg.Go(func() {
+		if err := f(); err != nil && !errors.Is(err, context.Canceled) {
+			s.log.Error("component ended", "component", name, "error", err)
+		}
+	})
+}
+
+// start brings the first configuration into force. That there is no identity yet, or
+// no endpoint, is no reason not to: without identity every mesh connection is
+// refused, without endpoints requests are answered 503.
+func (s *Sidecar) start() error {
+	defer close(s.begun)
+	c := s.current()
+	err := s.apply(c, func(ctx context.Context, _ []string) {
+		s.awaitIdentity(ctx)
+		s.awaitEndpoints(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	s.ready.Store(true)
+	s.log.Info("ready", "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()))
+	return nil
+}
+
+func (s *Sidecar) awaitIdentity(ctx context.Context) {
+	if s.identity == nil {
+		return
+	}
+	within, cancel := context.WithTimeout(ctx, identityWithin)
+	defer cancel()
+	if _, err := s.identity.Wait(within); err != nil && ctx.Err() == nil {
+		s.log.Warn("no identity yet: mesh connections are refused until it comes", "waited", identityWithin.String())
+	}
+}
+
+// awaitEndpoints waits for the first endpoints of the services named, or of all.
+func (s *Sidecar) awaitEndpoints(ctx context.Context, services ...string) {
+	within, cancel := context.WithTimeout(ctx, discoveryWithin)
+	defer cancel()
+	if err := s.set.WaitFirst(within, services...); err != nil && ctx.Err() == nil {
+		s.log.Warn("not every service has endpoints yet", "error", err)
+	}
+}
