@@ -225,3 +225,25 @@ func TestSimChaos(t *testing.T) {
 		}
 	}
 }
+
+// TestSimSameSeedSameRun: a whole proxy, with its pickers, pools and retries, repeats itself.
+func TestSimSameSeedSameRun(t *testing.T) {
+	run := func(seed uint64) uint64 {
+		s := newStage(t, rough(seed), HTTP, func(_ *ListenerConfig, set *upstream.Settings) { set.Balance = "random" },
+			originAddr, "10.0.2.2:80", "10.0.2.3:80")
+		for _, addr := range []string{originAddr, "10.0.2.2:80"} {
+			s.origin(addr, func(p *sim.Peer, q request) { p.Send(ok(q.target + addr)) })
+		}
+		for range 20 {
+			p := s.dial(get1("/a") + get1("/b"))
+			s.answered(p, 2, time.Minute)
+			p.Close()
+		}
+		s.w.RunFor(time.Minute)
+		return s.w.Trace()
+	}
+	first, again, other := run(1), run(1), run(2)
+	if first != again || first == other {
+		t.Errorf("%x, again %x, another seed %x", first, again, other)
+	}
+}

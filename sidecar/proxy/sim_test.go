@@ -119,7 +119,17 @@ func (s *stage) until(most time.Duration, what string, done func() bool) {
 // answered runs until n whole answers have come, and returns them.
 func (s *stage) answered(p *sim.Peer, n int, most time.Duration) []answered {
 	s.t.Helper()
-	s.until(most, fmt.Sprintf("%d answers", n), func() bool { return len(answers(p)) >= n || p.Over() })
+	seen := -1
+	s.until(most, fmt.Sprintf("%d answers", n), func() bool {
+		if p.Over() {
+			return true
+		}
+		if p.Size() == seen { // parsing is dear
+			return false
+		}
+		seen = p.Size()
+		return len(answers(p)) >= n
+	})
 	all := answers(p)
 	if len(all) != n {
 		s.t.Fatalf("%d answers of %d: %q, %v", len(all), n, p.Got(), p.Err())

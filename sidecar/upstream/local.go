@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"math/rand/v2"
-
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/policy/balance"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
@@ -101,7 +99,7 @@ func (l *Local) service(s *Service) *localService {
 		l.services[s] = ls
 	}
 	ls.set, ls.balance = set, s.Settings().Balance
-	picker, err := balance.New(ls.balance, set.Weights, rand.Uint64())
+	picker, err := balance.New(ls.balance, set.Weights, l.loop.Rand().Uint64())
 	if err != nil { // names are checked when the configuration is read
 		panic(err)
 	}

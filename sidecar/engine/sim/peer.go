@@ -184,3 +184,6 @@ func (p *Peer) Remote() netip.AddrPort { return p.socket.remote }
 
 // Return puts back what Take returned and was not used.
 func (p *Peer) Return(text string) { p.got = append([]byte(text), p.got...) }
+
+// Size is len(Got()) without the copy.
+func (p *Peer) Size() int { return len(p.got) }
