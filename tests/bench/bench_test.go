@@ -249,7 +249,7 @@ func feedAll(c *client, answer []byte, step int) (complete bool, err error) {
 
 func TestConfigurationsAreComplete(t *testing.T) {
 	s := site{Origin: originAddrs{HTTP: "127.0.0.1:1", Echo: "127.0.0.1:2"}, Cert: "/c", Key: "/k", Both: "/b", HTTP: "127.0.0.1:3", HTTPS: "127.0.0.1:4", TCP: "127.0.0.1:5", FDs: 99}
-	for _, c := range []contender{haproxy("haproxy", "haproxy"), larboard("larboard", "larboard")} {
+	for _, c := range []contender{haproxy("haproxy", "haproxy", false), larboard("larboard", "larboard")} {
 		file, err := c.writeConfig(t.TempDir(), s)
 		if err != nil {
 			t.Fatal(err)

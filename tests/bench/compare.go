@@ -86,8 +86,8 @@ func (b *bench) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	b.reference = haproxy("haproxy", b.o.haproxy)
-	b.subject = haproxy("haproxy again", b.o.haproxy)
+	b.reference = haproxy("haproxy", b.o.haproxy, b.o.bare)
+	b.subject = haproxy("haproxy again", b.o.haproxy, b.o.bare)
 	if !b.o.noise {
 		binary, err := b.larboardBinary(ctx)
 		if err != nil {

@@ -77,6 +77,7 @@ type options struct {
 	larboard string
 	baseline string
 	haproxy  string
+	bare     bool
 	jsonFile string
 	output   string
 }
@@ -93,6 +94,7 @@ func parseFlags(args []string, out io.Writer) (options, error) {
 	f.DurationVar(&o.settle, "settle", 10*time.Second, "time between opening idle connections and reading memory")
 	f.BoolVar(&o.short, "short", false, "2 rounds of half a second and a tenth of the idle connections: shows that it works, not how fast")
 	f.BoolVar(&o.noise, "noise", false, "compare HAProxy with itself: the noise floor of this machine")
+	f.BoolVar(&o.bare, "bare", false, "let HAProxy add no fields to requests, while Larboard adds its own")
 	f.BoolVar(&o.gate, "gate", false, "exit 1 when a target is missed")
 	f.BoolVar(&o.install, "install", false, "install HAProxy with apt-get when it is missing (as root)")
 	f.StringVar(&o.larboard, "larboard", "", "`PATH` of the binary to measure; built from this tree when empty")

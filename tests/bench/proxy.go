@@ -33,16 +33,29 @@ type proxy struct {
 	site site
 }
 
-// haproxy is its best for this work: one thread, upstream connections reused,
-// no log, no headers added. no strict-limits and ulimit-n: with a maxconn that
+// haproxy is its best for this work: one thread, upstream connections reused, no
+// log, and the same fields added to requests as Larboard adds, unless bare. no strict-limits and ulimit-n: with a maxconn that
 // is never reached it would otherwise insist on twice as many descriptors.
-func haproxy(name, binary string) contender {
+func haproxy(name, binary string, bare bool) contender {
+	fields := haproxyFields
+	if bare {
+		fields = ""
+	}
 	return contender{
 		name:   name,
 		argv:   func(config string) []string { return []string{binary, "-q", "-db", "-f", config} },
-		config: haproxyConfig,
+		config: strings.ReplaceAll(haproxyConfig, "@fields", fields),
 	}
 }
+
+// haproxyFields is how HAProxy's manual says to tell the endpoint where a request
+// came from, and to give it an id.
+const haproxyFields = `
+    option forwardfor
+    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    unique-id-format %[uuid()]
+    unique-id-header X-Request-ID`
 
 const haproxyConfig = `global
     nbthread 1
@@ -61,11 +74,11 @@ defaults
     timeout http-keep-alive 10m
 frontend http
     mode http
-    bind {{.HTTP}}
+    bind {{.HTTP}}@fields
     default_backend http_origin
 frontend https
     mode http
-    bind {{.HTTPS}} ssl crt {{.Both}}
+    bind {{.HTTPS}} ssl crt {{.Both}}@fields
     default_backend http_origin
 frontend tcp
     mode tcp
