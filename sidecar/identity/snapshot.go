@@ -223,6 +223,15 @@ func (s *Snapshot) DrainConnection(state tls.ConnectionState) time.Time {
 	return own
 }
 
+// ConnectionEnd returns when the first of our own certificate and the peer's of a
+// finished handshake expires.
+func (s *Snapshot) ConnectionEnd(state tls.ConnectionState) time.Time {
+	if len(state.PeerCertificates) > 0 && state.PeerCertificates[0].NotAfter.Before(s.notAfter) {
+		return state.PeerCertificates[0].NotAfter
+	}
+	return s.notAfter
+}
+
 func drainBefore(notBefore, notAfter, now time.Time) time.Time {
 	left := notAfter.Sub(now)
 	if left <= 0 {

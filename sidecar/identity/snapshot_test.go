@@ -154,6 +154,12 @@ func TestDrainConnection(t *testing.T) {
 		if at := s.DrainBefore(); !at.Before(s.NotAfter()) {
 			t.Errorf("drains at %s, ours ends at %s", at, s.NotAfter())
 		}
+		if at := s.ConnectionEnd(state); !at.Equal(short.Leaf.NotAfter) {
+			t.Errorf("ends at %s, the peer's certificate at %s", at, short.Leaf.NotAfter)
+		}
+		if at := s.ConnectionEnd(tls.ConnectionState{}); !at.Equal(s.NotAfter()) {
+			t.Errorf("ends at %s, ours at %s", at, s.NotAfter())
+		}
 	})
 }
 

@@ -25,7 +25,7 @@ type Downstream struct {
 	onReady  func()
 	next     *Downstream // the loop's list, for draining
 	prev     *Downstream
-	expires  int64 // Nanos; 0: never
+	expires  int64 // Nanos from which each answer announces the close; 0: never
 	state    connState
 	inbound  bool
 }
@@ -34,6 +34,7 @@ type Downstream struct {
 type peer struct {
 	id   spiffeid.ID
 	text string
+	ends int64 // Nanos at which the connection, waiting, is closed without a word
 }
 
 type connState uint8
@@ -87,8 +88,10 @@ func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 
 // wait leaves the connection without task and buffers until it is readable.
 func (d *Downstream) wait(most time.Duration) {
-	if left := time.Duration(d.expires - d.loop.loop.Nanos()); d.expires != 0 && (most == 0 || left < most) {
-		most = max(left, 1)
+	if d.peer != nil {
+		if left := time.Duration(d.peer.ends - d.loop.loop.Nanos()); most == 0 || left < most {
+			most = max(left, 1)
+		}
 	}
 	d.raw.ReadWithin(most)
 	d.raw.OnReadable(d.onReady)
@@ -192,9 +195,13 @@ func (d *Downstream) prove(state tls.ConnectionState, snap *identity.Snapshot) e
 	if err != nil {
 		return identity.Classify(err, true)
 	}
-	d.peer = &peer{id: id, text: id.String()}
-	l := d.loop.loop
-	d.expires = l.Nanos() + int64(snap.DrainConnection(state).Sub(l.Now()))
+	l, drain := d.loop.loop, snap.DrainConnection(state)
+	d.expires = l.Nanos() + int64(drain.Sub(l.Now()))
+	// A close without a word may meet a request on its way. Halfway to the end of the
+	// certificate every busy client has been told, and a proxy of ours, which does not
+	// use its connections in the last tenth of the certificate's life, has gone.
+	ends := d.expires + int64(snap.ConnectionEnd(state).Sub(drain)/2)
+	d.peer = &peer{id: id, text: id.String(), ends: ends}
 	return nil
 }
 
