@@ -32,20 +32,27 @@ func (x *Exchange) heed() error {
 	return undelivered(string(code))
 }
 
+// unseen are the reasons for which the workload has not seen the request, unless as
+// one that may be repeated; half are those for which it may have.
+var (
+	unseen = [...]policy.Reason{policy.NoEndpoints, policy.NoHealthyEndpoint, policy.ConnectFailed, policy.ConnectTimeout}
+	half   = [...]policy.Reason{policy.UpstreamReset, policy.UpstreamClosed, policy.Draining}
+)
+
 // undelivered is the error of an answer that a peer's proxy gave in place of its
 // workload, or nil where nothing follows for the endpoint.
 func undelivered(code string) error {
-	e := &policy.Error{Side: policy.Upstream, Retryable: true, Err: errPeer}
-	switch code {
-	case policy.NoEndpoints.String(), policy.NoHealthyEndpoint.String(), policy.ConnectFailed.String(), policy.ConnectTimeout.String():
-		// The workload has not seen the request, unless as one that may be repeated.
-		e.Reason, e.Phase = policy.ConnectFailed, policy.PhaseConnect
-	case policy.UpstreamReset.String(), policy.UpstreamClosed.String():
-		e.Reason, e.Phase, e.MaybeProcessed = policy.UpstreamClosed, policy.PhaseWait, true
-	default:
-		return nil
+	for _, r := range unseen {
+		if r.String() == code {
+			return &policy.Error{Reason: r, Side: policy.Upstream, Phase: policy.PhaseConnect, Retryable: true, Err: errPeer}
+		}
 	}
-	return e
+	for _, r := range half {
+		if r.String() == code {
+			return &policy.Error{Reason: r, Side: policy.Upstream, Phase: policy.PhaseWait, Retryable: true, MaybeProcessed: true, Err: errPeer}
+		}
+	}
+	return nil
 }
 
 // phaseOf is how far err's exchange had come; PhaseRecord where err does not say.

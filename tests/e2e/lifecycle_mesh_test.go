@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -68,4 +69,33 @@ func TestDeadWorkloadIsSaidWithItsReason(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// An instance that is ended before its requests are gives them to the others,
+// where they may be repeated.
+func TestRequestCutByAProxysEndIsRepeatedElsewhere(t *testing.T) {
+	address, arrived := hanging(t)
+	m := newStaticMesh(t, address, origin(t, named("ok")))
+	results := make(chan error, 100)
+	sent := 0
+	eventually(t, patience, "a request hangs", func() error {
+		if sent < cap(results) {
+			sent++
+			go func() { results <- oneRequest("http://" + m.api + "/") }()
+		}
+		select {
+		case <-arrived:
+			return nil
+		default:
+			return fmt.Errorf("%d sent", sent)
+		}
+	})
+	m.called[0].signal(syscall.SIGTERM)
+	m.called[0].waitLog("draining")
+	m.called[0].signal(syscall.SIGTERM)
+	for range sent {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
 }
