@@ -57,6 +57,13 @@ func launch(t testing.TB, name, configuration string) *larboard {
 // launchIn is launch with a directory that the test has prepared.
 func launchIn(t testing.TB, dir, name, configuration string) *larboard {
 	t.Helper()
+	return launchTo(t, nil, dir, name, configuration)
+}
+
+// launchTo is launchIn with a standard output other than larboard.stdout, where w
+// is not nil.
+func launchTo(t testing.TB, w io.Writer, dir, name, configuration string) *larboard {
+	t.Helper()
 	p := &larboard{t: t, name: name, dir: dir, exited: make(chan struct{})}
 	p.file, p.admin = filepath.Join(dir, "larboard.yaml"), filepath.Join(dir, "admin.sock")
 	p.configure(configuration)
@@ -67,6 +74,9 @@ func launchIn(t testing.TB, dir, name, configuration string) *larboard {
 	}}
 	p.cmd = exec.Command(binary, "run", "-c", p.file)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if w != nil {
+		p.cmd.Stdout = w
+	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

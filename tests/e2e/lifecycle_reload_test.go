@@ -148,23 +148,10 @@ func TestReloadThatCannotBindChangesNothing(t *testing.T) {
 }
 
 func TestReloadLeavesTunnelsAndConnectionsAlone(t *testing.T) {
-	echo, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { echo.Close() })
-	go func() {
-		for {
-			conn, err := echo.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(conn, conn); conn.Close() }()
-		}
-	}()
+	echo := echoServer(t)
 	one := origin(t, named("one"))
 	configuration := func(listeners string) string {
-		return fmt.Sprintf("listeners: [%s]\nservices: [{name: echo, endpoints: [%q]}, {name: app, endpoints: [%q]}]\n", listeners, echo.Addr(), one)
+		return fmt.Sprintf("listeners: [%s]\nservices: [{name: echo, endpoints: [%q]}, {name: app, endpoints: [%q]}]\n", listeners, echo, one)
 	}
 	const tcp, web = "{name: tcp, address: 127.0.0.1:0, protocol: tcp, service: echo}", "{name: web, address: 127.0.0.1:0, service: app}"
 	p := start(t, "proxy", configuration(tcp+","+web))
