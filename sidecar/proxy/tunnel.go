@@ -51,9 +51,17 @@ func (n *tunnel) run(t *engine.Task) error {
 				n.released()
 			}
 		}()
-		n.fail(n.copy(&n.up, &n.down, &n.in, policy.Downstream))
+		if err := n.copy(&n.up, &n.down, &n.in, policy.Downstream); err != nil {
+			n.fail(err)
+		} else {
+			n.down.raw.WatchAbort(t) // nobody reads there any more, who would see a reset
+		}
 	})
-	n.fail(n.copy(&n.down, &n.up, &n.out, policy.Upstream))
+	if err := n.copy(&n.down, &n.up, &n.out, policy.Upstream); err != nil {
+		n.fail(err)
+	} else if n.running {
+		n.up.raw.WatchAbort(sibling)
+	}
 	for n.running {
 		if err := n.ended.Wait(t); err != nil {
 			n.fail(err)
@@ -61,6 +69,7 @@ func (n *tunnel) run(t *engine.Task) error {
 			break
 		}
 	}
+	n.down.raw.WatchAbort(nil)
 	return n.err
 }
 
@@ -88,13 +97,18 @@ func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) err
 			}
 			return &policy.Error{Reason: policy.TunnelIdle, Side: reader, Phase: policy.PhaseBody, Err: err}
 		}
+		if errors.Is(err, engine.ErrPeerReset) { // by dst, which has ended and is watched
+			return tunnelError(other(reader), engine.ErrPeerReset)
+		}
 		if err != nil {
 			return tunnelError(reader, err)
 		}
 		*count += int64(len(p))
 		n.moved = n.loop.loop.Nanos()
 		dst.raw.WriteWithin(n.idle)
-		if err := dst.WriteBody(p, end); err != nil {
+		if err := dst.WriteBody(p, end); errors.Is(err, engine.ErrPeerReset) {
+			return tunnelError(other(reader), engine.ErrPeerReset)
+		} else if err != nil {
 			return tunnelError(other(reader), err)
 		}
 		if end {
