@@ -9,7 +9,7 @@ TASKS   = ./sidecar/http1 ./sidecar/message ./sidecar/upstream ./sidecar/proxy
 RACE    = ./sidecar/... ./discovery/... ./observability/... ./policy/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint bench fuzz check build packages
+.PHONY: help demo test race lint bench fuzz soak check build packages
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -45,6 +45,10 @@ fuzz: ## every fuzz target in turn, for FUZZTIME each (default 30s)
 		echo "$$dir $$target"; \
 		$(GO) test "$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) </dev/null; \
 	done
+
+soak: packages ## the end-to-end tests in their long forms: minutes under load, an agent frozen for one
+	@$(GO) run ./tests/tools/build consul
+	LARBOARD_LONG=1 $(GO) test -count 1 -timeout 60m -v ./tests/e2e
 
 check: lint test ## what a change must pass
 
