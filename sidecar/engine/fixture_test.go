@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"net"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -11,7 +12,7 @@ import (
 // running is an engine that runs for the length of a test and is checked for leaks after it.
 func running(t testing.TB, o Options) *Engine {
 	t.Helper()
-	before := runtime.NumGoroutine()
+	before, open := runtime.NumGoroutine(), openFDs(t)
 	if o.Loops == 0 {
 		o.Loops = 2
 	}
@@ -33,8 +34,22 @@ func running(t testing.TB, o Options) *Engine {
 			t.Fatal("engine did not end")
 		}
 		checkEmpty(t, e, before)
+		eventually(t, "descriptors to be closed", func() bool { return openFDs(t) <= open })
 	})
 	return e
+}
+
+// openFDs counts the descriptors of the process.
+func openFDs(t testing.TB) int {
+	t.Helper()
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // the runtime's own poller counts too
+		l.Close()
+	}
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
 
 // checkEmpty asserts that nothing is left of an engine that has ended.

@@ -131,6 +131,7 @@ func TestKeyUpdateWhileWriting(t *testing.T) {
 	result := make(chan string, 2)
 	sides(t, func(task *engine.Task, x *engine.TLS) {
 		got, readErr, writeErr := talk(task, x, rounds*1000, size)
+		x.Write([]byte("end")) // behind the answers to all updates
 		switch {
 		case readErr != nil || writeErr != nil:
 			result <- "read: " + text(readErr) + ", write: " + text(writeErr)
@@ -150,14 +151,14 @@ func TestKeyUpdateWhileWriting(t *testing.T) {
 			sent <- err
 		}()
 		var got []byte
-		for len(got) < size {
+		for len(got) < size+len("end") {
 			b, err := r.receive()
 			if err != nil {
 				t.Fatalf("after %d bytes: %v", len(got), err)
 			}
 			got = append(got, b...)
 		}
-		if !bytes.Equal(got, pattern(size)) {
+		if !bytes.Equal(got, append(pattern(size), "end"...)) {
 			t.Error("what was written differs")
 		}
 		if err := <-sent; err != nil {

@@ -53,9 +53,10 @@ func takeOver(t *testing.T, raw net.Conn, cfg *tls.Config, server bool) *recordC
 	var log bytes.Buffer
 	cfg = cfg.Clone()
 	cfg.KeyLogWriter, cfg.MinVersion = &log, tls.VersionTLS13
-	c := tls.Client(raw, cfg)
+	wire := &recordwise{Conn: raw}
+	c := tls.Client(wire, cfg)
 	if server {
-		c = tls.Server(raw, cfg)
+		c = tls.Server(wire, cfg)
 	}
 	if err := c.Handshake(); err != nil {
 		t.Fatal(err)
@@ -75,6 +76,32 @@ func takeOver(t *testing.T, raw net.Conn, cfg *tls.Config, server bool) *recordC
 	r.key(&r.out, clientSecret)
 	r.key(&r.in, serverSecret)
 	return r
+}
+
+// recordwise never reads beyond the record at hand: what comes after the handshake is not
+// for crypto/tls, which would take it into its buffer.
+type recordwise struct {
+	net.Conn
+	have []byte // of a header, not given out
+	left int    // of the body
+}
+
+func (w *recordwise) Read(p []byte) (int, error) {
+	if len(w.have) == 0 && w.left == 0 {
+		w.have = make([]byte, 5)
+		if _, err := io.ReadFull(w.Conn, w.have); err != nil {
+			return 0, err
+		}
+		w.left = int(binary.BigEndian.Uint16(w.have[3:]))
+	}
+	if len(w.have) > 0 {
+		n := copy(p, w.have)
+		w.have = w.have[n:]
+		return n, nil
+	}
+	n, err := w.Conn.Read(p[:min(len(p), w.left)])
+	w.left -= n
+	return n, err
 }
 
 func logged(t *testing.T, log, label string) []byte {
