@@ -176,13 +176,9 @@ func (s *Sidecar) onUpdate(u discovery.Update) {
 	if svc == nil {
 		return
 	}
-	was := svc.Set().Members
+	was := svc.Set()
 	svc.Update(u)
-	for _, m := range was {
-		if svc.Find(m.ID, m.Address) == nil {
-			s.proxy.Forget(u.Service, m.Address)
-		}
-	}
+	s.proxy.Forget(svc, svc.Set().Without(was))
 	s.log.Info("endpoints changed", "service", u.Service, "endpoints", len(u.Endpoints), "index", u.Index)
 	s.checkAll()
 }

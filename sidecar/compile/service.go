@@ -1,7 +1,10 @@
 package compile
 
 import (
+	"cmp"
 	"errors"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/http1"
@@ -52,6 +55,10 @@ func compileMesh(in Input, c *config.Service) (*upstream.Mesh, error) {
 		}
 	}
 	mesh := &upstream.Mesh{Identity: in.Identity, Path: ServicePath(datacenter, name)}
+	var err error
+	if mesh.Pinned, err = pinned(c.Endpoints); err != nil {
+		return nil, err
+	}
 	var accepted []string
 	for _, id := range c.TLS.SPIFFE.IDs {
 		accepted = append(accepted, string(id))
@@ -62,7 +69,25 @@ func compileMesh(in Input, c *config.Service) (*upstream.Mesh, error) {
 	if len(accepted) == 0 {
 		return mesh, nil
 	}
-	var err error
 	mesh.Peers, err = identity.ParsePeers(accepted...)
 	return mesh, err
+}
+
+// pinned are the IDs that the file gives single endpoints.
+func pinned(endpoints []config.Endpoint) (map[string]spiffeid.ID, error) {
+	var all map[string]spiffeid.ID
+	for _, e := range endpoints {
+		if e.SPIFFEID == "" {
+			continue
+		}
+		id, err := spiffeid.FromString(e.SPIFFEID)
+		if err != nil {
+			return nil, err
+		}
+		if all == nil {
+			all = map[string]spiffeid.ID{}
+		}
+		all[cmp.Or(e.ID, e.Address)] = id
+	}
+	return all, nil
 }

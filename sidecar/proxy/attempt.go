@@ -123,17 +123,19 @@ func (x *Exchange) letGo(err error) {
 	if x.choice.Service == nil {
 		return
 	}
-	o := policy.Outcome{Reason: policy.ReasonOf(err), Side: sideOf(err), Latency: x.record.ResponseHead,
-		Connected: x.up != nil && phaseOf(err) != policy.PhaseConnect}
-	if err == nil {
+	o := policy.Outcome{Latency: x.record.ResponseHead, Connected: x.up != nil && phaseOf(err) != policy.PhaseConnect}
+	if err == nil || err == errSettled {
 		o.Status = x.Resp.Status
+	} else {
+		o.Reason, o.Side = policy.ReasonOf(err), sideOf(err)
 	}
+	x.record.Endpoint, x.record.EndpointID = x.choice.Member.Address, ""
 	x.loop.upstream.Done(x.choice, o)
 	x.choice = upstream.Choice{}
 	if x.up == nil {
 		return
 	}
-	x.record.Endpoint, x.record.EndpointID = x.up.Endpoint.Address, x.up.PeerID
+	x.record.EndpointID = x.up.PeerID
 	if err == nil {
 		x.loop.upstream.Put(x.up)
 	} else {

@@ -114,11 +114,16 @@ func (p *Proxy) forget(now []*upstream.Service) {
 	p.services = now
 }
 
-// Forget drops what each loop keeps of an endpoint that has left its service.
+// Forget drops what each loop keeps of the addresses that have left their service.
 // Called by the control plane.
-func (p *Proxy) Forget(service, endpoint string) {
+func (p *Proxy) Forget(s *upstream.Service, addresses []string) {
 	for _, l := range p.loops {
-		l.loop.Post(func() { p.meter.ForgetEndpoint(l.index, service, endpoint) })
+		l.loop.Post(func() {
+			l.upstream.Trim(s)
+			for _, a := range addresses {
+				p.meter.ForgetEndpoint(l.index, s.Name, a)
+			}
+		})
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/larboard-proxy/larboard/observability"
-	"github.com/larboard-proxy/larboard/policy/balance"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/http1"
 	"github.com/larboard-proxy/larboard/sidecar/message"
@@ -28,7 +27,7 @@ type Exchange struct {
 	text     []byte // scratch
 
 	body   body // of the request
-	tried  balance.Set
+	tried  upstream.Tried
 	choice upstream.Choice
 	up     *upstream.Conn
 	start  int64  // Nanos

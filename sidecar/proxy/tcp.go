@@ -8,7 +8,6 @@ import (
 
 	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy"
-	"github.com/larboard-proxy/larboard/policy/balance"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
@@ -49,7 +48,7 @@ func (d *Downstream) serveTCP(t *engine.Task) {
 
 // connect tries endpoints until one accepts.
 func (x *tcpExchange) connect() error {
-	var tried balance.Set
+	var tried upstream.Tried
 	local := x.d.loop.upstream
 	var last error
 	for {

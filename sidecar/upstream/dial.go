@@ -56,6 +56,9 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 func (c *Conn) secure(to *target) error {
 	t := engine.TLSClient(c.raw, to.snapshot.ClientConfig(to.peers))
 	if err := t.Handshake(); err != nil {
+		if own := interrupted(err); own != nil {
+			return own
+		}
 		return identity.Classify(err, false)
 	}
 	state := t.ConnectionState()
@@ -71,12 +74,30 @@ func (c *Conn) secure(to *target) error {
 }
 
 func connectError(err error) error {
+	if own := interrupted(err); own != nil {
+		return own
+	}
 	reason := policy.ConnectFailed
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		reason = policy.ConnectTimeout
 	}
-	if errors.Is(err, engine.ErrPeerReset) || errors.Is(err, engine.ErrDrain) {
-		return err // cancelled: the caller has gone, not the endpoint
-	}
 	return &policy.Error{Reason: reason, Side: policy.Upstream, Phase: policy.PhaseConnect, Retryable: true, Err: err}
+}
+
+// interrupted is the error of a connect that ended for no fault of the endpoint's: the
+// client has gone, the engine drains, or too many handshakes wait here. nil: it is
+// the endpoint's.
+func interrupted(err error) error {
+	e := &policy.Error{Phase: policy.PhaseConnect, Err: err}
+	switch {
+	case errors.Is(err, engine.ErrPeerReset):
+		e.Reason, e.Side = policy.ClientAborted, policy.Downstream
+	case errors.Is(err, engine.ErrDrain):
+		e.Reason = policy.Draining
+	case errors.Is(err, engine.ErrOverload):
+		e.Reason = policy.Overloaded
+	default:
+		return nil
+	}
+	return e
 }

@@ -86,3 +86,18 @@ type EndpointSet struct {
 	Index   uint64
 	At      time.Time
 }
+
+// Without lists the addresses of was that s has no endpoint at any more.
+func (s *EndpointSet) Without(was *EndpointSet) (gone []string) {
+	stays := make(map[string]bool, len(s.Members))
+	for i := range s.Members {
+		stays[s.Members[i].Address] = true
+	}
+	for i := range was.Members {
+		if a := was.Members[i].Address; !stays[a] {
+			stays[a] = true
+			gone = append(gone, a)
+		}
+	}
+	return gone
+}

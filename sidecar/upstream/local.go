@@ -19,8 +19,28 @@ type localService struct {
 	balance string
 	picker  balance.Picker
 	pools   map[PoolKey]*pool
+	gone    bool // no route holds the service any more: nothing is kept of it
 	now     int64
 	desired bool // this pick passes over suspects
+}
+
+// Tried holds the endpoints that an exchange has tried. The zero value is empty.
+type Tried struct {
+	set     *EndpointSet // the one that the indexes belong to
+	indexes balance.Set
+}
+
+// Reset empties t.
+func (t *Tried) Reset() { t.indexes.Reset() }
+
+// of makes t the endpoints tried of set. Where discovery has exchanged the set, all
+// of the new one may be tried.
+func (t *Tried) of(set *EndpointSet) *balance.Set {
+	if t.set != set {
+		t.set = set
+		t.indexes.Reset()
+	}
+	return &t.indexes
 }
 
 // NewLocal returns the view of l. dialled is told of each attempt to connect, with
@@ -36,15 +56,16 @@ type Choice struct {
 	// Until is when connecting must have ended, in the loop's Nanos, whatever the
 	// connect timeout allows; 0: that alone. The caller may set it after Pick.
 	Until  int64
+	local  *localService
 	picker balance.Picker
 	token  balance.Token
 }
 
-// Pick chooses an endpoint that is not in tried, adds it there and counts it in
-// flight. Endpoints that failed to connect lately are passed over while another
+// Pick chooses an endpoint that is not in t, adds it there and counts it in flight. Endpoints that failed to connect lately are passed over while another
 // is left. It does not park. Errors: NoEndpoints, NoHealthyEndpoint.
-func (l *Local) Pick(s *Service, tried *balance.Set) (Choice, error) {
+func (l *Local) Pick(s *Service, t *Tried) (Choice, error) {
 	ls := l.service(s)
+	tried := t.of(ls.set)
 	ls.now = l.loop.Nanos()
 	ls.desired = true
 	ctx := balance.PickContext{Now: ls.now, Load: ls, Tried: tried}
@@ -63,15 +84,17 @@ func (l *Local) Pick(s *Service, tried *balance.Set) (Choice, error) {
 	m := &ls.set.Members[token.Index]
 	m.inflight.Add(1)
 	tried.Add(token.Index)
-	return Choice{Service: s, Member: m, picker: ls.picker, token: token}, nil
+	return Choice{Service: s, Member: m, local: ls, picker: ls.picker, token: token}, nil
 }
 
-// Done reports what came of a choice.
+// Done reports what came of a choice. A connection that failed after it was made
+// speaks neither for the endpoint nor against it.
 func (l *Local) Done(c Choice, o policy.Outcome) {
 	c.Member.inflight.Add(-1)
-	if o.Connected {
+	switch {
+	case o.Connected && o.Reason == policy.None:
 		c.Member.connected()
-	} else if o.Failed() {
+	case !o.Connected && o.Failed() && o.Reason != policy.RequestDeadline: // ours, and perhaps very short
 		c.Member.connectFailed(l.loop.Nanos())
 	}
 	c.picker.Done(c.token, o)
@@ -95,8 +118,10 @@ func (l *Local) service(s *Service) *localService {
 		return ls
 	}
 	if ls == nil {
-		ls = &localService{pools: map[PoolKey]*pool{}}
-		l.services[s] = ls
+		ls = &localService{pools: map[PoolKey]*pool{}, gone: s.gone.Load()}
+		if !ls.gone {
+			l.services[s] = ls
+		}
 	}
 	ls.set, ls.balance = set, s.Settings().Balance
 	picker, err := balance.New(ls.balance, set.Weights, l.loop.Rand().Uint64())
@@ -121,8 +146,18 @@ func (ls *localService) forget(set *EndpointSet) {
 	}
 }
 
+// Trim closes the idle connections to endpoints that have left the service, without
+// waiting for its next exchange.
+func (l *Local) Trim(s *Service) {
+	if l.services[s] != nil {
+		l.service(s)
+	}
+}
+
 // Forget closes the idle connections of a service that no route holds any more.
+// Exchanges that still hold it go on with connections of their own.
 func (l *Local) Forget(s *Service) {
+	s.gone.Store(true)
 	if ls := l.services[s]; ls != nil {
 		for _, p := range ls.pools {
 			p.retire()

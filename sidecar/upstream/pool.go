@@ -49,20 +49,19 @@ type Conn struct {
 }
 
 // Acquire returns a connection to the choice's endpoint: the one used last, or a
-// new one, which fresh demands. It parks. Errors are *policy.Error of PhaseConnect, and always safe to
-// answer with another endpoint.
+// new one, which fresh demands. It parks. Errors are *policy.Error of PhaseConnect:
+// no byte of the request has left.
 func (l *Local) Acquire(c Choice, fresh bool) (*Conn, error) {
 	settings := c.Service.Settings()
 	key, tlsTo, err := l.key(c, settings)
 	if err != nil {
 		return nil, err
 	}
-	ls := l.services[c.Service]
-	p := ls.pools[key]
+	p := c.local.pools[key]
 	if p == nil {
-		ls.retireOlder(key)
-		p = &pool{local: l}
-		ls.pools[key] = p
+		c.local.retireOthers(key)
+		p = &pool{local: l, retired: c.local.gone}
+		c.local.pools[key] = p
 	}
 	if !fresh {
 		if conn := p.pop(l.loop.Nanos()); conn != nil {
@@ -77,14 +76,19 @@ func (l *Local) Acquire(c Choice, fresh bool) (*Conn, error) {
 	return conn, nil
 }
 
-// Dial returns a new connection that is in no pool: for tunnels.
+// Dial returns a new connection that is in no pool: for tunnels, which may end long
+// after the endpoint has accepted them, so that this counts at once.
 func (l *Local) Dial(c Choice) (*Conn, error) {
 	settings := c.Service.Settings()
 	_, tlsTo, err := l.key(c, settings)
 	if err != nil {
 		return nil, err
 	}
-	return l.dial(c, settings, tlsTo)
+	conn, err := l.dial(c, settings, tlsTo)
+	if err == nil {
+		c.Member.connected()
+	}
+	return conn, err
 }
 
 // target is what a mesh connection is made with.
@@ -174,10 +178,11 @@ func (c *Conn) idleEvent() {
 	}
 }
 
-// retireOlder closes the pools that key's certificate replaces.
-func (ls *localService) retireOlder(key PoolKey) {
+// retireOthers closes the pools that key replaces: an endpoint is reached in one way
+// at a time.
+func (ls *localService) retireOthers(key PoolKey) {
 	for old, p := range ls.pools {
-		if old.Endpoint == key.Endpoint && old.Generation != key.Generation {
+		if old.Endpoint == key.Endpoint {
 			p.retire()
 			delete(ls.pools, old)
 		}

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
 	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/sidecar/http1"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
@@ -33,7 +35,9 @@ type Timeouts struct {
 // Mesh says as whom we call and whom we accept.
 type Mesh struct {
 	Identity *identity.Current
-	// Peers accepts these whatever discovery says; zero: the endpoint's own
+	// Pinned is whom the configuration expects at single endpoints, by their ids.
+	Pinned map[string]spiffeid.ID
+	// Peers accepts these at the others whatever discovery says; zero: the endpoint's own
 	// identity, and failing that the SPIFFE ID of Path inside our trust domain.
 	Peers identity.Peers
 	// Path is the one that Consul's convention gives the service.
@@ -47,6 +51,7 @@ type Service struct {
 
 	settings atomic.Pointer[Settings]
 	set      atomic.Pointer[EndpointSet]
+	gone     atomic.Bool // no route holds it any more
 
 	mu    sync.Mutex // writers only
 	known map[endpointKey]*Endpoint
