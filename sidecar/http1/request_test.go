@@ -3,6 +3,8 @@ package http1
 import (
 	"strings"
 	"testing"
+
+	"github.com/larboard-proxy/larboard/sidecar/message"
 )
 
 // requestCase: last is the verdict on the last thing read: "eof" (all taken and
@@ -321,5 +323,37 @@ func TestHeadLimit(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRefusedHeadsCanBeRecorded: whoever records a request that was refused finds
+// what had been read of it, and nothing of the request before.
+func TestRefusedHeadsCanBeRecorded(t *testing.T) {
+	for _, c := range []struct{ name, data, method, path, agent string }{
+		{"bad field", "PUT /p?q HTTP/1.1\r\nUser-Agent: me\r\nHost : a\r\n\r\n", "PUT", "/p?q", "me"},
+		{"bad first field", "PUT /p HTTP/1.1\r\n: a\r\n\r\n", "PUT", "/p", ""},
+		{"cut in the fields", "PUT /p HTTP/1.1\r\nUser-Agent: me\r\nHos", "PUT", "/p", "me"},
+		{"cut after the request line", "PUT /p HTTP/1.1\r\n", "PUT", "/p", ""},
+		{"too many fields", "PUT /p HTTP/1.1\r\n" + strings.Repeat("A: b\r\n", 200), "PUT", "/p", ""},
+		{"a field over the limit", "PUT /p HTTP/1.1\r\nA: " + strings.Repeat("x", 70<<10), "PUT", "/p", ""},
+		{"empty path", "PUT http://a HTTP/1.1\r\n: \r\n", "PUT", "/", ""},
+		{"cut in the request line", "PUT /p HT", "", "", ""},
+		{"bad request line", "PUT  /p HTTP/1.1\r\n", "", "", ""},
+	} {
+		for _, used := range []bool{false, true} {
+			var h message.Head
+			if used { // a head of the pool still holds the bytes of an older request
+				before, _, _ := newTestServer([][]byte{[]byte("DELETE /secret HTTP/1.1\r\nHost: a\r\nUser-Agent: other\r\n\r\n")})
+				must(t, before.ReadHead(&h))
+			}
+			s, _, _ := newTestServer([][]byte{[]byte(c.data)})
+			if err := s.ReadHead(&h); err == nil {
+				t.Errorf("%s: taken", c.name)
+			}
+			agent, _ := h.Get(message.NameUserAgent)
+			if string(h.MethodBytes()) != c.method || string(h.PathBytes()) != c.path || string(agent) != c.agent {
+				t.Errorf("%s, used %v: recorded %q %q %q", c.name, used, h.MethodBytes(), h.PathBytes(), agent)
+			}
+		}
 	}
 }

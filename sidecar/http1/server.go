@@ -76,7 +76,8 @@ func (s *Server) between() bool {
 }
 
 // readSection reads until p has a whole section, which it loads into the head
-// but leaves in the buffer.
+// but leaves in the buffer. Where it fails, the head holds the lines that were read,
+// for the record.
 func (c *conn) readSection(p *parser) (int, error) {
 	phase := policy.PhaseHead
 	if c.is(flagClient) {
@@ -85,13 +86,15 @@ func (c *conn) readSection(p *parser) (int, error) {
 	for {
 		n, f := p.next(c.buf[c.r:c.w])
 		if f.bad() {
+			c.load(p)
 			return 0, c.violated(f, phase)
 		}
 		if n > 0 {
-			p.h.Load(c.buf[c.r : c.r+uint32(n)])
+			c.load(p)
 			return n, nil
 		}
 		if err := c.fill(c.bufferSize()); err != nil {
+			c.load(p)
 			if err == io.EOF && c.r == c.w && !c.is(flagClient) {
 				c.flags |= flagBroken
 				return 0, io.EOF
@@ -100,6 +103,9 @@ func (c *conn) readSection(p *parser) (int, error) {
 		}
 	}
 }
+
+// load gives the head the lines that p has taken, to which its spans point.
+func (c *conn) load(p *parser) { p.h.Load(c.buf[c.r : c.r+uint32(p.line)]) }
 
 // remember keeps what the answer's framing depends on.
 func (s *Server) remember(h *message.Head) {

@@ -80,6 +80,7 @@ func serve(in [][]byte) (text, last string) {
 	for {
 		err := s.ReadHead(&h)
 		if err != nil {
+			describe(&strings.Builder{}, &h) // what can be said of it is recorded
 			last = verdict(err)
 			break
 		}
