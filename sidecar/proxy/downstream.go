@@ -41,6 +41,7 @@ type connState uint8
 
 const (
 	stateNew      connState = iota // a TLS handshake is due
+	stateShaking                   // a task is at it
 	stateReady                     // for a request, or as a tunnel
 	stateIdle                      // between requests
 	stateExchange                  // a task owns it
@@ -88,6 +89,9 @@ func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 
 // wait leaves the connection without task and buffers until it is readable.
 func (d *Downstream) wait(most time.Duration) {
+	if d.listener.closed.Load() && (most == 0 || most > drainIdle) {
+		most = drainIdle
+	}
 	if d.peer != nil {
 		if left := time.Duration(d.peer.ends - d.loop.loop.Nanos()); most == 0 || left < most {
 			most = max(left, 1)
@@ -105,6 +109,7 @@ func (d *Downstream) ready() {
 		return
 	}
 	if d.state == stateNew {
+		d.state = stateShaking
 		d.loop.loop.Go("handshake", d.handshake)
 		return
 	}

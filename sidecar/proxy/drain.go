@@ -1,6 +1,9 @@
 package proxy
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // drainIdle is how long a connection that waits for its next request may go on
 // waiting once its listener drains: long enough for a busy client to send it and
@@ -17,8 +20,22 @@ func (p *Proxy) Drain(inbound bool) {
 			l.close()
 		}
 	}
+	p.onEachLoop(inbound, func(l *loopState) {
+		l.drain()
+		p.onEachLoop(inbound, func(*loopState) {}) // a loop may have given a connection to another
+	})
+}
+
+// onEachLoop runs f on each loop. Active counts the loops that have not come to it:
+// they may be about to accept connections that the kernel has accepted already.
+func (p *Proxy) onEachLoop(inbound bool, f func(*loopState)) {
+	active := p.active(inbound)
 	for _, l := range p.loops {
-		l.loop.Post(l.drain)
+		active.Add(1)
+		l.loop.Post(func() {
+			f(l)
+			active.Add(-1)
+		})
 	}
 }
 
@@ -39,19 +56,18 @@ func (p *Proxy) CloseIdle() {
 	}
 }
 
-// Active counts the live connections of one direction.
-func (p *Proxy) Active(inbound bool) int64 {
+// Active counts the live connections of one direction; in a drain it is zero only
+// when none can come any more.
+func (p *Proxy) Active(inbound bool) int64 { return p.active(inbound).Load() }
+
+func (p *Proxy) active(inbound bool) *atomic.Int64 {
 	if inbound {
-		return p.inbound.Load()
+		return &p.inbound
 	}
-	return p.outbound.Load()
+	return &p.outbound
 }
 
 func (p *Proxy) count(d *Downstream, delta int64) {
-	if d.inbound {
-		p.inbound.Add(delta)
-	} else {
-		p.outbound.Add(delta)
-	}
+	p.active(d.inbound).Add(delta)
 	p.meter.Conn(d.loop.index, d.listener.name, int(delta))
 }
