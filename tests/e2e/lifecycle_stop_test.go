@@ -195,7 +195,7 @@ func TestDrainDeadlineCutsWhatIsLeft(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	code := p.exit(patience)
 	took := time.Since(began)
-	if code != 0 || took < time.Second || took > 3*time.Second {
+	if code != 0 || took < time.Second || took > 5*time.Second {
 		t.Errorf("exit code %d after %v, want 0 soon after the deadline of 1 s\n%s", code, took, p.log())
 	}
 }

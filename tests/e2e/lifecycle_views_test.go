@@ -119,7 +119,7 @@ func askHostile(t testing.TB, address string) (served int) {
 }
 
 func TestAccessLogJSON(t *testing.T) {
-	p := start(t, "proxy", app(plainListener, origin(t, named("one")))+"access_log: {path: access.log, format: json}\n")
+	p := start(t, "proxy", app(plainListener, origin(t, named("one")))+"loops: 1\naccess_log: {path: access.log, format: json}\n")
 	served := askHostile(t, p.address("in"))
 	lines := accessLines(t, len(hostile()), func() string {
 		data, _ := os.ReadFile(filepath.Join(p.dir, "access.log"))
@@ -164,7 +164,7 @@ func TestAccessLogJSON(t *testing.T) {
 }
 
 func TestAccessLogText(t *testing.T) {
-	p := start(t, "proxy", app(plainListener, origin(t, named("one")))+"access_log: stdout\n")
+	p := start(t, "proxy", app(plainListener, origin(t, named("one")))+"loops: 1\naccess_log: stdout\n")
 	askHostile(t, p.address("in"))
 	lines := accessLines(t, len(hostile()), p.stdout.String)
 	for _, line := range lines {
