@@ -68,7 +68,7 @@ func serveWorkload(name string) {
 		os.Exit(1)
 	}
 	fmt.Println(l.Addr())
-	err = http.Serve(l, named(name))
+	err = http.Serve(l, bulky(named(name)))
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }
