@@ -26,7 +26,7 @@ func TestHTTPCountsEveryOutcome(t *testing.T) {
 			w.(http.Flusher).Flush()
 			io.WriteString(w, "lo")
 		}},
-		{name: "status", failed: "status 503", handler: func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 503) }},
+		{name: "status", failed: "status 503", handler: func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", http.StatusServiceUnavailable) }},
 		{name: "body", failed: "body", handler: func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "other") }},
 		{name: "truncated", failed: "truncated", handler: func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "50")
@@ -198,7 +198,7 @@ func TestStoppedRunWaitsForWhatIsUnderWay(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(stop)
 		<-release
-		http.Error(w, "no", 503)
+		http.Error(w, "no", http.StatusServiceUnavailable)
 	}))
 	defer server.Close()
 	go func() {
