@@ -53,6 +53,7 @@ func (x *Exchange) receive() error {
 // decide finds the route and asks whether the caller may use it.
 func (x *Exchange) decide() error {
 	if err := x.Down.authorize(x.conf); err != nil {
+		x.loop.proxy.refusedCaller(x.Down, err)
 		return err
 	}
 	i, ok := x.conf.Table.Match(x.Req.AuthorityBytes(), x.Req.PathBytes())
@@ -86,6 +87,9 @@ func (x *Exchange) attempts() error {
 		}
 		if x.up == nil && x.choice.Service == nil && last != nil {
 			return last // no endpoint is left: what the last one did is the news
+		}
+		if x.choice.Service != nil {
+			x.loop.proxy.refusedEndpoint(x.choice, err)
 		}
 		if !x.again(err) {
 			return err

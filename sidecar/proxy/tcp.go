@@ -37,6 +37,9 @@ func (d *Downstream) serveTCP(t *engine.Task) {
 		}
 	}()
 	err := d.authorize(x.conf)
+	if err != nil {
+		d.loop.proxy.refusedCaller(d, err)
+	}
 	if err == nil {
 		err = x.connect()
 	}
@@ -67,6 +70,7 @@ func (x *tcpExchange) connect() error {
 		if err == nil {
 			return nil
 		}
+		x.d.loop.proxy.refusedEndpoint(choice, err)
 		local.Done(choice, policy.Outcome{Reason: policy.ReasonOf(err), Side: sideOf(err)})
 		x.choice = upstream.Choice{}
 		var e *policy.Error

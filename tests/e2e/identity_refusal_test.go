@@ -47,11 +47,9 @@ func ask(address string, config *tls.Config) (status int, reason string, err err
 }
 
 // logged is nil when a line of the process log has all of the texts.
-func (p *larboard) logged(texts ...string) error { return lineWith(p.log(), texts...) }
-
-func lineWith(log string, texts ...string) error {
+func (p *larboard) logged(texts ...string) error {
 lines:
-	for line := range strings.Lines(log) {
+	for line := range strings.Lines(p.log()) {
 		for _, text := range texts {
 			if !strings.Contains(line, text) {
 				continue lines
@@ -119,7 +117,7 @@ func TestStrangersAreRefusedAndNamed(t *testing.T) {
 		fmt.Fprintf(&listeners, inbound, fmt.Sprint("case", i), web)
 	}
 	p := start(t, "api", newSVIDFiles(t, mesh.svid("api"), mesh).identity()+listeners.String()+
-		"services: [{name: api, endpoints: ["+workload+"]}]\naccess_log: {path: stdout}\n")
+		"services: [{name: api, endpoints: ["+workload+"]}]\n")
 	address := p.address("friends")
 	friends := send(t, load.Options{Addr: address, TLS: meshClient(mesh.svid("web")), Conns: 4, Rate: 100, WantBody: []byte("ok")})
 	friends.await(10)
@@ -144,11 +142,11 @@ func TestStrangersAreRefusedAndNamed(t *testing.T) {
 		if status != 403 || reason != "not_allowed" {
 			t.Errorf("got %d %q %v, want 403 not_allowed", status, reason, err)
 		}
-		eventually(t, patience, "refusal in metrics and access log", func() error {
+		eventually(t, patience, "refusal in metrics and log", func() error {
 			if n := p.scrape().sum("larboard_requests_total", `listener="friends"`, `reason="not_allowed"`); n != 1 {
 				return fmt.Errorf("%v requests with not_allowed", n)
 			}
-			return lineWith(p.stdout.String(), "not_allowed", svcID(meshDomain, "billing"))
+			return p.logged("request refused", "listener=friends ", "reason=not_allowed ", svcID(meshDomain, "billing"))
 		})
 	})
 	friends.endClean()
@@ -201,7 +199,7 @@ func TestEndpointThatIsSomebodyElse(t *testing.T) {
 			var asked atomic.Int32
 			bad := meshServer(t, c.config, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked.Add(1) }))
 			p := start(t, fmt.Sprint("web", i), newSVIDFiles(t, mesh.svid("web"), mesh).identity()+fmt.Sprintf(
-				"upstreams:\n- {service: api, bind: 127.0.0.1:0, endpoints: [%q, %q]}\n- {service: bad, bind: 127.0.0.1:0, ids: [%q], endpoints: [%q]}\naccess_log: {path: stdout}\n",
+				"upstreams:\n- {service: api, bind: 127.0.0.1:0, endpoints: [%q, %q]}\n- {service: bad, bind: 127.0.0.1:0, ids: [%q], endpoints: [%q]}\n",
 				bad, good, api, bad))
 			status, reason, err := ask(p.address("bad"), nil)
 			if status != 503 || reason != c.reason {
@@ -220,7 +218,7 @@ func TestEndpointThatIsSomebodyElse(t *testing.T) {
 				if n := all.sum("larboard_upstream_connections_total", `service="api"`, `outcome="`+c.reason+`"`); n < 1 {
 					return fmt.Errorf("%v connections of api with %s", n, c.reason)
 				}
-				return lineWith(p.stdout.String()+p.log(), c.reason, c.says)
+				return p.logged("endpoint refused", "endpoint="+bad+" ", "reason="+c.reason+" ", c.says)
 			})
 			if n := asked.Load(); n != 0 {
 				t.Errorf("the wrong endpoint saw %d requests", n)
