@@ -180,7 +180,8 @@ func (c *Conn) Reset() bool { return c.flags&flagReset != 0 }
 func (c *Conn) Conn() *Conn { return c }
 
 // Pending reports whether the socket is not known to be drained: a read may find bytes or
-// the end of the stream without waiting.
+// the end of the stream without waiting. Of an accepted connection that has never waited it
+// says so before the first read, and does not see what comes after it (see watch).
 func (c *Conn) Pending() bool { return c.flags&(flagReadable|flagUntried) != 0 }
 
 // Loop returns the loop that owns the connection. Any goroutine.
