@@ -99,7 +99,7 @@ func (s *Sidecar) devID(d *config.DevIdentity, a *identity.Authority) (spiffeid.
 		return spiffeid.FromString(d.ID)
 	}
 	if w := s.config0.Workload; w != nil {
-		return spiffeid.FromPath(a.TrustDomain(), compile.ServicePath(s.config0.Consul.Datacenter, w.Service))
+		return spiffeid.FromPath(a.TrustDomain(), compile.NamespacePath(s.config0.Consul.Namespace, s.config0.Consul.Datacenter, w.Service))
 	}
 	return spiffeid.FromPath(a.TrustDomain(), "/larboard")
 }

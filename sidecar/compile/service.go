@@ -33,12 +33,13 @@ func compileService(in Input, c *config.Service) (*upstream.Settings, error) {
 	return s, err
 }
 
-// ServicePath is the path of a service's SPIFFE ID by Consul's convention.
-func ServicePath(datacenter, service string) string {
-	if datacenter == "" {
-		datacenter = "dc1"
-	}
-	return "/ns/default/dc/" + datacenter + "/svc/" + service
+// ServicePath is the path of a service's SPIFFE ID by Consul's convention, in the
+// default namespace.
+func ServicePath(datacenter, service string) string { return NamespacePath("", datacenter, service) }
+
+// NamespacePath is ServicePath in a namespace; empty: "default".
+func NamespacePath(namespace, datacenter, service string) string {
+	return "/ns/" + cmp.Or(namespace, "default") + "/dc/" + cmp.Or(datacenter, "dc1") + "/svc/" + service
 }
 
 var errNoIdentity = errors.New("tls.spiffe needs an identity; add the identity section")
@@ -47,14 +48,12 @@ func compileMesh(in Input, c *config.Service) (*upstream.Mesh, error) {
 	if in.Identity == nil {
 		return nil, errNoIdentity
 	}
-	name, datacenter := c.Name, in.Config.Consul.Datacenter
+	name, datacenter, namespace := c.Name, in.Config.Consul.Datacenter, in.Config.Consul.Namespace
 	if d := c.Discovery; d != nil && d.Consul != nil {
 		name = d.Consul.Service
-		if d.Consul.Datacenter != "" {
-			datacenter = d.Consul.Datacenter
-		}
+		datacenter, namespace = cmp.Or(d.Consul.Datacenter, datacenter), cmp.Or(d.Consul.Namespace, namespace)
 	}
-	mesh := &upstream.Mesh{Identity: in.Identity, Path: ServicePath(datacenter, name)}
+	mesh := &upstream.Mesh{Identity: in.Identity, Path: NamespacePath(namespace, datacenter, name)}
 	var err error
 	if mesh.Pinned, err = pinned(c.Endpoints); err != nil {
 		return nil, err
