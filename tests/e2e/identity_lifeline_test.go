@@ -18,11 +18,17 @@ import (
 // lifeline is what became of one mesh connection, seen from its test's end.
 type lifeline struct {
 	opened, closed time.Time
+	answered       time.Time // the last time
 	until          time.Time // the earlier NotAfter of both sides
 	requests       int
 	busy           bool // requests came all the time
 	announced      bool // the last answer said that the connection closes
 }
+
+// paused reports whether at a time there had been no request for so long that the
+// other side may have closed without a word: half a second with certificates of ten,
+// which a busy caller only reaches on a machine that did not let it run.
+func (one *lifeline) paused(at time.Time) bool { return at.Sub(one.answered) > 350*time.Millisecond }
 
 // lifelines collects them from several goroutines.
 type lifelines struct {
@@ -61,7 +67,7 @@ func (l *lifelines) check(t testing.TB, what string) {
 		}
 		if one.announced {
 			announced++
-		} else if one.busy {
+		} else if one.busy && !one.paused(one.closed) {
 			t.Errorf("%s: a busy connection was closed without a word after %d requests", what, one.requests)
 		}
 		longest = max(longest, one.closed.Sub(one.opened))
@@ -123,15 +129,17 @@ func (l *lifelines) hold(conn *tls.Conn, one *lifeline, pause time.Duration, sto
 		}
 	}()
 	for {
-		if _, err := io.WriteString(conn, "GET /held HTTP/1.1\r\nHost: api\r\n\r\n"); err != nil {
-			l.fail("write after %d requests, %v before the certificate's end: %v", one.requests, time.Until(one.until), err)
-			return false
-		}
+		began := time.Now()
+		_, err := io.WriteString(conn, "GET /held HTTP/1.1\r\nHost: api\r\n\r\n")
 		resp, ok := <-answers
 		if !ok {
-			l.fail("no answer after %d requests, %v before the certificate's end: %v", one.requests, time.Until(one.until), <-ended)
+			if one.closed = time.Now(); one.requests > 0 && one.paused(began) {
+				return true
+			}
+			l.fail("no answer after %d requests, %v before the certificate's end: %v, %v", one.requests, time.Until(one.until), err, <-ended)
 			return false
 		}
+		one.answered = time.Now()
 		if one.requests++; resp.StatusCode != 200 {
 			l.fail("status %d %s", resp.StatusCode, resp.Header.Get("X-Larboard-Reason"))
 		}

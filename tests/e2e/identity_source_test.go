@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -241,4 +242,35 @@ func (p *larboard) waitSerial(serial string) {
 		}
 		return nil
 	})
+}
+
+// TestAuthoritiesThatStartTogetherAgree: processes that find no state to share make
+// one, not one each.
+func TestAuthoritiesThatStartTogetherAgree(t *testing.T) {
+	t.Parallel()
+	state := filepath.Join(shortDir(t), "authority")
+	identity := func(service string) string {
+		return fmt.Sprintf("identity: {dev: {trust_domain: mesh.test, state: %q, id: %q}}\n", state, svcID(meshDomain, service))
+	}
+	workload := origin(t, named("api"))
+	var called []*larboard
+	for range 4 {
+		called = append(called, launch(t, "api", identity("api")+fmt.Sprintf("workload: {service: api, address: %q, listen: 127.0.0.1:0}\n", workload)))
+	}
+	var endpoints []string
+	for _, p := range called {
+		p.waitReady()
+		endpoints = append(endpoints, p.address("inbound"))
+	}
+	caller := start(t, "web", identity("web")+"upstreams:\n- {service: api, bind: 127.0.0.1:0, endpoints: ["+strings.Join(endpoints, ", ")+"]}\n")
+	for range 12 { // each loop goes round by itself
+		if status, body, _ := get(t, "http://"+caller.address("api")+"/"); status != 200 || body != "api" {
+			t.Errorf("got %d %q", status, body)
+		}
+	}
+	for i, p := range called {
+		if n := p.scrape().sum("larboard_requests_total", `listener="inbound"`, `code_class="2xx"`); n == 0 {
+			t.Errorf("instance %d answered nothing", i)
+		}
+	}
 }
