@@ -33,9 +33,13 @@ func story() []step {
 	}
 }
 
+// patience is how long a step waits for what it claims: a moment on a machine with
+// nothing else to do, and longer on a crowded one.
+const patience = 25 * time.Second
+
 // until waits for a condition, which the load brings about.
 func until(ctx context.Context, what string, ok func() bool) error {
-	end := time.Now().Add(10 * time.Second)
+	end := time.Now().Add(patience)
 	for !ok() {
 		if ctx.Err() != nil {
 			return ctx.Err()
