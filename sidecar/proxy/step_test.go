@@ -270,12 +270,10 @@ func TestEveryFateGivesItsChoiceBack(t *testing.T) {
 	clients.Wait()
 	r.endpoints(good)
 	note()
-	r.quiet()
 	for _, m := range known {
-		if n := m.Inflight(); n != 0 {
-			t.Errorf("%s: %d in flight", m.Address, n)
-		}
+		eventually(t, m.Address+" to have its choices back", func() bool { return m.Inflight() == 0 })
 	}
+	r.quiet()
 	eventually(t, "the clients' connections to go", func() bool { return r.proxy.Active(true) == 0 })
 	if code, _, _ := get(t, client(t), "http://"+r.addr+"/"); code != 200 {
 		t.Errorf("afterwards: %d", code)

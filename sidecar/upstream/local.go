@@ -30,8 +30,11 @@ type Tried struct {
 	indexes balance.Set
 }
 
-// Reset empties t.
-func (t *Tried) Reset() { t.indexes.Reset() }
+// Reset empties t, and lets go of the set.
+func (t *Tried) Reset() {
+	t.set = nil
+	t.indexes.Reset()
+}
 
 // of makes t the endpoints tried of set. Where discovery has exchanged the set, all
 // of the new one may be tried.
