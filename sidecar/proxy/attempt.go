@@ -106,6 +106,8 @@ func (x *Exchange) again(err error) bool {
 	}
 	switch {
 	case e.Err == errPeer:
+	case e.Reason == policy.UpstreamTimeout:
+		return false // the client has waited long enough, and a slow service needs no more load
 	case e.Reason == policy.UpstreamReset, e.Reason == policy.UpstreamClosed:
 		if x.up != nil && x.up.Reused {
 			// The endpoint closed a kept connection as we chose it; it is as good as

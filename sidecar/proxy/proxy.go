@@ -47,6 +47,7 @@ type Proxy struct {
 	log       *slog.Logger
 	loops     []*loopState
 	refusals  refusalLog
+	lastPanic atomic.Int64 // Unix nanoseconds of the last stack in the log
 
 	inbound, outbound atomic.Int64 // live connections
 

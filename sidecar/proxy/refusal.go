@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -97,4 +99,14 @@ func (l *refusalLog) due(key refusalKey, now time.Time) (skipped int, due bool) 
 	skipped = c.skipped
 	c.at, c.skipped = now, 0
 	return skipped, true
+}
+
+// panicked logs the stack of a contained panic, one in a while; all are counted as
+// exchanges that ended with the reason internal.
+func (p *Proxy) panicked(what string, v any) {
+	now, last := time.Now().UnixNano(), p.lastPanic.Load()
+	if now-last < int64(refusalEvery) || !p.lastPanic.CompareAndSwap(last, now) {
+		return
+	}
+	p.log.Error(what+" panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 }

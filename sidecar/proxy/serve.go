@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"fmt"
-	"runtime/debug"
 
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
@@ -39,7 +38,7 @@ func (x *Exchange) contain(d *Downstream) {
 	if v == nil {
 		return
 	}
-	d.loop.proxy.log.Error("exchange panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	d.loop.proxy.panicked("exchange", v)
 	defer d.close()
 	if x.Down != d {
 		return

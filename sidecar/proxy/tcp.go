@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/larboard-proxy/larboard/observability"
@@ -32,7 +31,7 @@ func (d *Downstream) serveTCP(t *engine.Task) {
 	defer d.close()
 	defer func() {
 		if v := recover(); v != nil {
-			d.loop.proxy.log.Error("tunnel panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			d.loop.proxy.panicked("tunnel", v)
 			x.finish(&policy.Error{Reason: policy.Internal, Phase: policy.PhaseRecord, Err: fmt.Errorf("panic: %v", v)})
 		}
 	}()
