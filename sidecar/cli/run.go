@@ -46,7 +46,9 @@ func run(file string, stderr io.Writer) error {
 	// One more than the loops: the control plane must not wait for them, nor they
 	// for it.
 	runtime.GOMAXPROCS(max(2, sidecar.Loops(c)+1))
-	log := newLogger(c.Log, stderr)
+	lines := newLogWriter(stderr)
+	defer lines.Close()
+	log := newLogger(c.Log, lines)
 	s, err := sidecar.New(sidecar.Options{Load: load, Log: log})
 	if err != nil {
 		return err
