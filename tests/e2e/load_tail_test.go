@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,20 +21,23 @@ const (
 )
 
 // TestBulkBesideSmallRequests: one connection downloads 1 GiB, again and again, while
-// 100 connections send small requests. Phases with and without it alternate; the
-// endpoint and the downloading client are processes of their own, since a busy Go
-// process delays what it measures. On two CPUs the download competes with the load
-// itself for the processor, through the proxy or not: the third kind of phase
-// downloads past the proxy and tells that part of the delay.
+// 100 connections send small requests through the same listener. Phases with and
+// without it alternate. What is measured should be the proxy: the sender and the
+// reader of the bulk, elsewhere in real life, are processes of their own and of the
+// lowest priority. They still take memory bandwidth and, on two CPUs, the proxy its
+// processor; so the third kind of phase downloads past the proxy, for comparison.
 func TestBulkBesideSmallRequests(t *testing.T) {
-	endpoint, reader := startWorkload(t, "bulk"), startWorkload(t, "reader")
-	p := start(t, "proxy", app(plainListener, endpoint.address))
+	small, sender, reader := startWorkload(t, "small"), startWorkload(t, "sender"), startWorkload(t, "reader")
+	sender.yield(t)
+	reader.yield(t)
+	p := start(t, "proxy", fmt.Sprintf("listeners:\n- {name: in, address: 127.0.0.1:0, routes: [{match: {path: /bulk}, service: bulk}, {service: small}]}\n"+
+		"services: [{name: small, endpoints: [%q]}, {name: bulk, endpoints: [%q]}]\n", small.address, sender.address))
 	rounds, length := 3, time.Second
 	if long() {
-		rounds, length = 11, 5*time.Second
+		rounds, length = 11, 4*time.Second
 	}
 	kinds := []struct{ name, download string }{
-		{"alone", ""}, {"beside the download", p.address("in")}, {"beside a download past the proxy", endpoint.address},
+		{"alone", ""}, {"beside the download", p.address("in")}, {"beside a download past the proxy", sender.address},
 	}
 	tails, moved := make([][]time.Duration, len(kinds)), make([]int64, len(kinds))
 	for range rounds {
@@ -41,7 +46,7 @@ func TestBulkBesideSmallRequests(t *testing.T) {
 			if k.download != "" {
 				downloaded = reader.download(t, k.download, length)
 			}
-			r := load.HTTP(context.Background(), load.Options{Addr: p.address("in"), Conns: 100, Rate: tailRate, Duration: length, WantBody: []byte("bulk")})
+			r := load.HTTP(context.Background(), load.Options{Addr: p.address("in"), Conns: 100, Rate: tailRate, Duration: length, WantBody: []byte("small")})
 			moved[i] += downloaded()
 			mustBeClean(t, r)
 			tails[i] = append(tails[i], r.P99)
@@ -58,8 +63,27 @@ func TestBulkBesideSmallRequests(t *testing.T) {
 		t.Errorf("only %d bytes were downloaded", moved[1])
 	}
 	// The claim is 2; the bound is for a machine that does other work beside.
-	if long() && ratio(medians[1], medians[0]) > 4 && ratio(medians[1], medians[2]) > 2 {
+	if long() && ratio(medians[1], medians[0]) > 4 {
 		t.Errorf("p99 %v beside the download, %v alone", medians[1], medians[0])
+	}
+}
+
+// yield gives all threads of the workload, and those that they will make, the lowest
+// priority.
+func (w *workload) yield(t testing.TB) {
+	t.Helper()
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", w.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range threads {
+		id, err := strconv.Atoi(one.Name())
+		if err == nil {
+			err = syscall.Setpriority(syscall.PRIO_PROCESS, id, 19)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
