@@ -40,6 +40,9 @@ func (c *conn) bufferSize() int {
 func (c *conn) readPlain(most int64) ([]byte, bool, error) {
 	if c.r == c.w {
 		if err := c.fill(c.bufferSize()); err != nil {
+			if err == io.EOF && c.rstate == readUntilClose && c.truncated() {
+				err = io.ErrUnexpectedEOF
+			}
 			if err == io.EOF && c.rstate != readLength {
 				c.rstate = readDone
 				return nil, true, nil
@@ -56,6 +59,14 @@ func (c *conn) readPlain(most int64) ([]byte, bool, error) {
 		}
 	}
 	return p, c.rstate == readDone, nil
+}
+
+// truncated reports whether a TLS stream ended without saying so. A body that ends
+// with its connection is then not known to be whole (RFC 9112 section 9.8): anybody
+// on the way could have cut it.
+func (c *conn) truncated() bool {
+	t, ok := c.t.(interface{ Truncated() bool })
+	return ok && t.Truncated()
 }
 
 func (c *conn) readChunks() ([]byte, bool, error) {

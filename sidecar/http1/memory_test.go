@@ -20,7 +20,10 @@ type wire struct {
 	closed  bool
 	fin     bool
 	pending bool
+	cut     bool // it ends as a TLS stream does that was cut
 }
+
+func (w *wire) Truncated() bool { return w.cut }
 
 func (w *wire) Read(p []byte) (int, error) {
 	for len(w.in) > 0 && len(w.in[0]) == 0 {

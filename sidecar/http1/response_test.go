@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -99,6 +100,33 @@ func requestFor(method string) *message.Head {
 		return h
 	}
 	return head(method, "/", message.NoBody, 0)
+}
+
+// TestCutTLSStream: a body that ends with a TLS connection is whole only if the peer
+// has said so.
+func TestCutTLSStream(t *testing.T) {
+	for _, tc := range []struct {
+		name, data string
+		cut        bool
+		want       string
+	}{
+		{"ended", ok("", "hello"), false, "ok"},
+		{"cut", ok("", "hello"), true, "upstream_truncated"},
+		{"cut before the body", ok("", ""), true, "upstream_truncated"},
+		{"cut behind a length", ok("Content-Length: 5", "hello"), true, "ok"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, w, _ := newTestClient(whole(tc.data))
+			w.cut = tc.cut
+			var h message.Head
+			if err := errors.Join(c.WriteHead(requestFor("GET")), c.Flush(), c.ReadHead(&h)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := readAll(c); verdict(err) != tc.want {
+				t.Errorf("got %s, want %s", verdict(err), tc.want)
+			}
+		})
+	}
 }
 
 func TestResponses(t *testing.T) {
