@@ -50,6 +50,18 @@ func (s *Server) closes() bool {
 		s.is(flagExpect) && s.rstate != readDone
 }
 
+// Recall takes back a final head of which nothing has been sent, so that another may
+// be written, and reports whether there was one. The answer that follows is the
+// connection's last where that was so before.
+func (s *Server) Recall() bool {
+	if s.wstate == writeTunnel || len(s.pend) == 0 { // what is sent at all is sent with the head
+		return false
+	}
+	s.releasePend()
+	s.wstate, s.owed = writeNothing, 0
+	return true
+}
+
 func (s *Server) writeInterim(h *message.Head) error {
 	if s.is(flagOld) {
 		return nil

@@ -9,6 +9,40 @@ import (
 	"github.com/larboard-proxy/larboard/sidecar/message"
 )
 
+// TestRecall: a head of which nothing has left makes room for another; one that has
+// left stays.
+func TestRecall(t *testing.T) {
+	s, w, l := newTestServer(whole(get()))
+	var h message.Head
+	if err := s.ReadHead(&h); err != nil {
+		t.Fatal(err)
+	}
+	if s.Recall() {
+		t.Error("recalled a head that was never written")
+	}
+	if err := s.WriteHead(answer(200, message.Chunked, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Recall() {
+		t.Error("did not recall a head that waits")
+	}
+	if err := s.WriteHead(answer(502, message.Length, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WriteBody([]byte("no"), true); err != nil {
+		t.Fatal(err)
+	}
+	if s.Recall() {
+		t.Error("recalled a head that was sent")
+	}
+	if got := string(w.out); got != unix("HTTP/1.1 502 Bad Gateway\nContent-Length: 2\n\nno") {
+		t.Errorf("sent %q", got)
+	}
+	if !s.Release() || l.lent != 0 {
+		t.Errorf("%d buffers not given back", l.lent)
+	}
+}
+
 // TestAnswers holds what the server side sends, for what request.
 func TestAnswers(t *testing.T) {
 	type piece = string

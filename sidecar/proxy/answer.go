@@ -24,6 +24,7 @@ func (x *Exchange) answer(err error) {
 		server.Reset(reason)
 		return
 	}
+	server.Recall() // the endpoint's, if its body failed before anything was sent
 	body := append(x.text[:0], info.Code...)
 	body = append(body, ": "...)
 	body = append(body, info.Sentence...)

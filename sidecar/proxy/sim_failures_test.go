@@ -59,6 +59,25 @@ func TestSimBrokenAnswersNeverLookWhole(t *testing.T) {
 	}
 }
 
+// TestSimGarbledBodyIsAnswered: an endpoint whose body is malformed from its first byte
+// on, when nothing of its answer has gone out, makes a 502 and no silent close.
+func TestSimGarbledBodyIsAnswered(t *testing.T) {
+	for _, version := range []string{"1.0", "1.1"} {
+		s := newStage(t, calm(), HTTP, nil, originAddr)
+		s.origin(originAddr, func(p *sim.Peer, _ request) {
+			p.Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+		})
+		p := s.dial("GET / HTTP/" + version + "\r\nHost: api\r\n\r\n")
+		if all := s.answered(p, 1, time.Second); all[0].status != 502 {
+			t.Errorf("to HTTP/%s: %q", version, p.Got())
+		}
+		if r := s.reason(1); r != policy.UpstreamProtocol {
+			t.Errorf("reason %v", r)
+		}
+		p.Close()
+	}
+}
+
 func TestSimEndpointFailsBeforeItsHead(t *testing.T) {
 	for _, c := range []struct {
 		name   string
