@@ -1,11 +1,24 @@
 package message
 
+import "unsafe"
+
 // What codecs use to fill a Head, and its lifetime.
 
 // Reset empties h and keeps its memory for the next head.
 func (h *Head) Reset() {
 	buf, fields := h.buf[:0], h.fields[:0]
 	*h = Head{buf: buf, fields: fields}
+}
+
+// Trim gives up memory that a head larger than most bytes has left behind, so that a
+// pool of heads does not keep the largest that each has ever held. On an empty head.
+func (h *Head) Trim(most int) {
+	if cap(h.buf) > most {
+		h.buf = nil
+	}
+	if cap(h.fields)*int(unsafe.Sizeof(Field{})) > most {
+		h.fields = nil
+	}
 }
 
 // Clone returns a copy that shares nothing with h. Whoever keeps a head, or a

@@ -185,6 +185,28 @@ func TestReading(t *testing.T) {
 }
 
 // TestCloneSharesNothing: a clone outlives the head it was made of.
+func TestTrimGivesUpLargeMemory(t *testing.T) {
+	var h Head
+	h.AddString(NameOther, "small", "value")
+	h.Reset()
+	h.Trim(1 << 10)
+	if cap(h.buf) == 0 || cap(h.fields) == 0 {
+		t.Error("the memory of a small head was given up")
+	}
+	for range 100 {
+		h.AddString(NameOther, "large", strings.Repeat("x", 100))
+	}
+	h.Reset()
+	h.Trim(1 << 10)
+	if cap(h.buf) != 0 || cap(h.fields) != 0 {
+		t.Errorf("%d bytes and %d fields kept", cap(h.buf), cap(h.fields))
+	}
+	h.AddString(NameOther, "again", "value")
+	if v, _ := h.Lookup("again"); string(v) != "value" {
+		t.Errorf("a trimmed head holds %q", v)
+	}
+}
+
 func TestCloneSharesNothing(t *testing.T) {
 	h := &Head{}
 	h.SetRequest("GET", "/", "a")

@@ -32,8 +32,12 @@ func newLoopState(p *Proxy, l *engine.Loop) *loopState {
 	return s
 }
 
-// maxFree bounds the exchanges kept for reuse.
-const maxFree = 256
+// maxFree bounds the exchanges kept for reuse, keptHead the memory of each head in
+// them: after a burst of heads as large as the limits allow, little stays.
+const (
+	maxFree  = 256
+	keptHead = 16 << 10
+)
 
 func (s *loopState) exchange() *Exchange {
 	if n := len(s.free); n > 0 {
@@ -50,6 +54,8 @@ func (s *loopState) exchange() *Exchange {
 
 func (s *loopState) recycle(x *Exchange) {
 	x.reset()
+	x.Req.Trim(keptHead)
+	x.Resp.Trim(keptHead)
 	x.server.Release()
 	x.Down = nil
 	if len(s.free) < maxFree {
