@@ -74,8 +74,7 @@ func TestTLSIdleBetweenRequests(t *testing.T) {
 	const rounds = 60
 	for seed := range uint64(10) {
 		answered, idled := 0, 0
-		var serve func(*engine.Task, *engine.TLS)
-		serve = func(task *engine.Task, x *engine.TLS) {
+		serve := func(task *engine.Task, x *engine.TLS) {
 			b := make([]byte, 7)
 			for {
 				n, err := x.Read(b)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -38,12 +39,12 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 			log.Write(j)
 		}
 	}
-	secrets := [][]byte{m.Certificate.PrivateKey.(*ecdsa.PrivateKey).D.Bytes(), a.roots[0].key.D.Bytes()}
-	for i, d := range secrets {
-		number := m.Certificate.PrivateKey.(*ecdsa.PrivateKey).D.String()
-		if i == 1 {
-			number = a.roots[0].key.D.String()
+	for i, key := range []*ecdsa.PrivateKey{m.Certificate.PrivateKey.(*ecdsa.PrivateKey), a.roots[0].key} {
+		d, err := key.Bytes()
+		if err != nil {
+			t.Fatal(err)
 		}
+		number := new(big.Int).SetBytes(d).String()
 		for _, form := range []string{number, hex.EncodeToString(d), base64.StdEncoding.EncodeToString(d), strings.Trim(fmt.Sprint(d), "[]"), string(d)} {
 			if strings.Contains(log.String(), form) {
 				t.Errorf("secret %d was printed", i)

@@ -14,16 +14,8 @@ import (
 // sockets are used without Go's poller, and each sends and receives with
 // MSG_DONTWAIT where it must not wait.
 
-// dial connects a blocking socket; on loopback the handshake completes inside
+// dialTo connects a blocking socket; on loopback the handshake completes inside
 // the call.
-func dial(addr string) (fd int, err error) {
-	sa, err := sockaddr(addr)
-	if err != nil {
-		return -1, err
-	}
-	return dialTo(sa)
-}
-
 func dialTo(sa *unix.SockaddrInet4) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
