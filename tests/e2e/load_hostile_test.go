@@ -186,10 +186,12 @@ func TestStalledReadersHoldNoMemory(t *testing.T) {
 	before, idle := p.engineState(), p.vitals()
 	worst := p.worst()
 	var conns []net.Conn
+	var stuffing sync.WaitGroup
 	defer func() {
 		for _, c := range conns {
 			c.Close()
 		}
+		stuffing.Wait()
 	}()
 	for i := range clients {
 		c, err := net.Dial("tcp", address)
@@ -203,9 +205,12 @@ func TestStalledReadersHoldNoMemory(t *testing.T) {
 			}
 			continue
 		}
-		_, _ = fmt.Fprintf(c, "POST /up HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n", size)
-		stuff(t, c)
+		stuffing.Go(func() {
+			_, _ = fmt.Fprintf(c, "POST /up HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n", size)
+			stuff(t, c)
+		})
 	}
+	stuffing.Wait()
 	others.await(200)
 	most := worst()
 	t.Logf("%d stalled transfers: %v before, at most %v: %.0f KiB each", clients, idle, most, float64(most.memory-idle.memory)/clients/1024)
@@ -225,7 +230,7 @@ func stuff(t testing.TB, c net.Conn) {
 	t.Helper()
 	piece := make([]byte, 256<<10)
 	for {
-		_ = c.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+		_ = c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
 		if _, err := c.Write(piece); err != nil {
 			var timeout net.Error
 			if !errors.As(err, &timeout) || !timeout.Timeout() {
