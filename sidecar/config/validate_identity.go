@@ -79,6 +79,9 @@ func (v *validator) dev(d *DevIdentity) {
 
 // allow checks an allow list. Its patterns may leave out our own trust domain.
 func (v *validator) allow(path string, list []IDPattern) {
+	if list == nil && v.given(path) && !v.broken(path) {
+		v.report(path, "has no value, which would let in all of our own trust domain; name who may call, or leave it out to mean that")
+	}
 	if list != nil && len(list) == 0 {
 		v.report(path, "the list is empty, which would let nobody in; leave it out to let in our own trust domain")
 	}

@@ -59,7 +59,7 @@ func (v *validator) choice(path, value string, later []string, allowed ...string
 func (v *validator) listenerTLS(path string, l *Listener) {
 	allow := join(path, "allow")
 	if l.TLS == nil {
-		if l.Allow != nil {
+		if v.given(allow) {
 			v.report(allow, "needs tls.spiffe: without it no caller has an identity")
 		}
 		return
@@ -76,8 +76,9 @@ func (v *validator) listenerTLS(path string, l *Listener) {
 	}
 	if l.TLS.SPIFFE != nil {
 		v.needsIdentity(join(tls, "spiffe"))
-	} else if l.Allow != nil {
+	} else if v.given(allow) {
 		v.report(allow, "needs tls.spiffe: without it no caller has an identity")
+		return
 	}
 	v.allow(allow, l.Allow)
 }
