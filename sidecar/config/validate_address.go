@@ -115,6 +115,15 @@ func (v *validator) consulAddress(text string) {
 	if !ok {
 		scheme, rest = "", text
 	}
+	switch { // without the text: what should not be there may be a secret
+	case scheme == "unix":
+	case strings.Contains(rest, "@"):
+		v.report(path, "holds a user or a password, which is not supported; use token or token_file")
+		return
+	case strings.ContainsAny(rest, "?#"):
+		v.report(path, "holds a query or a fragment; only scheme, host and port are expected")
+		return
+	}
 	switch scheme {
 	case "unix":
 		if !filepath.IsAbs(rest) {
