@@ -9,6 +9,7 @@ import (
 	"github.com/larboard-proxy/larboard/sidecar/admin"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/health"
+	"github.com/larboard-proxy/larboard/sidecar/identity"
 	"github.com/larboard-proxy/larboard/sidecar/proxy"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
@@ -66,8 +67,20 @@ func (s *Sidecar) readyView() (bool, []string) {
 		return false, []string{"draining"}
 	case !s.ready.Load():
 		return false, []string{"starting"}
-	case s.identity != nil && s.identity.Snapshot() == nil:
+	case s.identity != nil:
+		return identityReady(s.identity.Snapshot(), time.Now())
+	}
+	return true, nil
+}
+
+// identityReady: without a certificate that peers accept, no mesh connection can be
+// made in either direction.
+func identityReady(snap *identity.Snapshot, now time.Time) (bool, []string) {
+	switch {
+	case snap == nil:
 		return false, []string{"no identity yet"}
+	case now.After(snap.NotAfter()):
+		return false, []string{"identity expired " + now.Sub(snap.NotAfter()).Round(time.Second).String() + " ago: see /api/v1/identity"}
 	}
 	return true, nil
 }

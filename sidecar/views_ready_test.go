@@ -1,0 +1,36 @@
+package sidecar
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/larboard-proxy/larboard/sidecar/identity"
+)
+
+func TestNotReadyWithoutAValidIdentity(t *testing.T) {
+	domain := spiffeid.RequireTrustDomainFromString("example.test")
+	authority, err := identity.NewAuthority(identity.AuthorityOptions{TrustDomain: domain, TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	material, err := authority.Issue(spiffeid.RequireFromPath(domain, "/svc/web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	current := identity.NewCurrent(slog.New(slog.DiscardHandler))
+	if ready, why := identityReady(current.Snapshot(), time.Now()); ready || why[0] != "no identity yet" {
+		t.Errorf("before the first: %v %q", ready, why)
+	}
+	current.Set(material)
+	snap := current.Snapshot()
+	if ready, why := identityReady(snap, time.Now()); !ready {
+		t.Errorf("with a valid one: %q", why)
+	}
+	if ready, why := identityReady(snap, snap.NotAfter().Add(3*time.Second)); ready || !strings.HasPrefix(why[0], "identity expired 3s ago") {
+		t.Errorf("after its end: %v %q", ready, why)
+	}
+}
