@@ -22,6 +22,7 @@ func (f *Forwarded) Request(x *Exchange) error {
 		h.Del(message.NameXForwardedProto)
 		h.Del(message.NameXForwardedHost)
 		h.Del(message.NameXForwardedPort)
+		h.Del(message.NameXForwardedClientCert)
 		h.Del(message.NameForwarded)
 		h.Del(message.NameXRealIP)
 	}
