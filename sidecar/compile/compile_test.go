@@ -13,6 +13,7 @@ import (
 
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/config"
+	"github.com/larboard-proxy/larboard/sidecar/http1"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
 	"github.com/larboard-proxy/larboard/sidecar/proxy"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
@@ -248,6 +249,9 @@ func TestMeshListenerFailsClosed(t *testing.T) {
 			l := compiled(t, text, id).Snapshot.Listeners[0]
 			if _, err := l.TLS(); policy.ReasonOf(err) != policy.NoIdentity {
 				t.Errorf("without identity: %v", err)
+			}
+			if d := http1.DefaultLimits(); l.HTTP.Limits.Head < d.Head+512 || l.HTTP.Limits.Fields < d.Fields+4 {
+				t.Errorf("limits %+v leave no room for what the caller's proxy adds", l.HTTP.Limits)
 			}
 			for _, caller := range []spiffeid.ID{web, other, foreign, {}} {
 				if l.Allow.Allow(caller).Allowed() {

@@ -38,9 +38,12 @@ func (out *Output) secureListener(in Input, c *config.Listener, l *proxy.Listene
 	return nil
 }
 
-// forwardedFields is how many fields the sidecar of the caller may have added: a
-// request that it let pass must not be one too many here.
-const forwardedFields = 8
+// forwardedFields is how many fields the sidecar of the caller may have added, and
+// forwardedBytes what they take: a request that it let pass must not be too large here.
+const (
+	forwardedFields = 8
+	forwardedBytes  = 1 << 10
+)
 
 func secureMesh(in Input, c *config.Listener, l *proxy.ListenerConfig) error {
 	if in.Identity == nil {
@@ -60,6 +63,7 @@ func secureMesh(in Input, c *config.Listener, l *proxy.ListenerConfig) error {
 	}
 	l.Allow = list
 	l.HTTP.Limits.Fields += forwardedFields
+	l.HTTP.Limits.Head += forwardedBytes
 	return nil
 }
 
