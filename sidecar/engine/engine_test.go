@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -179,6 +180,25 @@ func TestAcceptBacksOffWhenDescriptorsRunOut(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "accepting paused"); n != 1 {
 		t.Errorf("logged %d times", n)
+	}
+}
+
+// TestLastWordsAreBounded: the watchdog ends a process although nobody reads its
+// standard error.
+func TestLastWordsAreBounded(t *testing.T) {
+	r, w := io.Pipe()
+	lastWords(w, time.Millisecond, "nobody reads this", nil)
+	var text []byte
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		text, _ = io.ReadAll(r)
+	}()
+	lastWords(w, time.Minute, "first, ", []byte("second"))
+	w.Close()
+	<-read
+	if !strings.HasSuffix(string(text), "first, second") {
+		t.Errorf("said %q", text)
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"io"
 	"os"
 	"runtime"
 	"sync/atomic"
@@ -41,9 +42,23 @@ func (o WatchdogOptions) withDefaults() WatchdogOptions {
 }
 
 func exitWithStacks(_ int, task string, stacks []byte) {
-	os.Stderr.WriteString("engine: loop does not turn, in task " + task + "\n")
-	os.Stderr.Write(stacks)
+	lastWords(os.Stderr, time.Second, "engine: loop does not turn, in task "+task+"\n", stacks)
 	os.Exit(1)
+}
+
+// lastWords writes what it can within a time: a process whose standard error nobody
+// reads must end all the same.
+func lastWords(w io.Writer, within time.Duration, text string, stacks []byte) {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		io.WriteString(w, text)
+		w.Write(stacks)
+	}()
+	select {
+	case <-said:
+	case <-time.After(within):
+	}
 }
 
 // pulse is what a loop shows of itself: stores by the loop, loads by the watchdog.
