@@ -124,6 +124,18 @@ func (l *Listener) becomes(c *ListenerConfig) bool {
 		(was.TLS == nil) == (c.TLS == nil) && (was.Allow == nil) == (c.Allow == nil)
 }
 
+// heir says who takes l's place, nil: nobody. Whoever may no longer call there may
+// not on l's living connections either, for the one exchange that is left to them.
+func (l *Listener) heir(now *Listener) {
+	was := l.conf.Load()
+	if now == nil || was.Allow == nil || now.conf.Load().Allow == nil {
+		return
+	}
+	c := *was
+	c.Allow = now.conf.Load().Allow
+	l.conf.Store(&c)
+}
+
 // close stops accepting where no other listener has taken over; connections that
 // live carry one more exchange at most.
 func (l *Listener) close() {

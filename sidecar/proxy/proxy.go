@@ -93,8 +93,9 @@ func (p *Proxy) swap(s *Snapshot, opened map[string]*Listener) {
 		named[c.Name] = l
 	}
 	for name, l := range p.listeners {
-		if named[name] != l {
+		if now := named[name]; now != l {
 			l.close()
+			l.heir(now)
 		}
 	}
 	p.listeners = named
