@@ -26,7 +26,7 @@ test: packages ## all tests, against a real Consul too (built once: 4 to 8 minut
 	@$(GO) run ./tests/tally -also tests/tools/taskvet ./...
 
 race: ## unit tests under the race detector, with the engine's assertions
-	@$(GO) run ./tests/tally -race -tags larboard_debug $(RACE)
+	@$(GO) run ./tests/tally -- -race -tags larboard_debug $(RACE)
 
 lint: ## gofmt, go vet, staticcheck and the engine's rules (taskvet)
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "gofmt would change:"; echo "$$bad"; exit 1; fi
