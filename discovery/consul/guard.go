@@ -12,10 +12,12 @@ type OnEmpty int
 
 const (
 	// Confirm, the default, takes an empty answer for true only when the service
-	// stays empty for confirmAfter and then a read in consistent mode, which a leader
-	// answers that has made sure of its majority, says so too. If the index went backwards as well, the
-	// registry has been reset, and its agents need time to register again: then it
-	// must stay empty for confirmReset. An error in between starts the time anew.
+	// stays empty for confirmAfter and then a query without index in consistent mode,
+	// which a leader with a majority answers, says so too. If the index went
+	// backwards as well, or the answer is the first since Consul was out of reach,
+	// the registry may have lost its data, and its agents need time to register
+	// again: then it must stay empty for confirmReset. An error in between starts
+	// the time anew.
 	Confirm OnEmpty = iota
 	// Keep never gives up the last endpoints for an empty answer.
 	Keep
@@ -55,6 +57,7 @@ func (o OnEmpty) String() string {
 
 var (
 	errKept  = errors.New("has no endpoint, the last ones are kept as configured")
+	errAway  = errors.New("has no endpoint since Consul was out of reach, the last ones are kept for now")
 	errReset = errors.New("has no endpoint since the registry was reset, the last ones are kept for now")
 )
 
@@ -72,6 +75,8 @@ type guard struct {
 	mode  OnEmpty
 	some  bool      // the endpoints in force are not none
 	since time.Time // first empty answer in a row; zero: none
+	seen  bool      // an empty answer came while Consul was in reach
+	away  bool      // Consul was out of reach before the first empty answer
 	reset bool      // the index went backwards meanwhile
 }
 
@@ -88,9 +93,12 @@ func (g *guard) judge(now time.Time, empty, wentBack, confirmed bool) verdict {
 	if g.since.IsZero() {
 		g.since = now
 	}
+	g.seen = g.seen || !g.away
 	g.reset = g.reset || wentBack
 	hold := confirmAfter
-	if g.reset {
+	// A registry that comes back empty may have been reset; its new index need not
+	// be lower than the old one.
+	if g.reset || g.away {
 		hold = confirmReset
 	}
 	left := hold - now.Sub(g.since)
@@ -102,11 +110,17 @@ func (g *guard) judge(now time.Time, empty, wentBack, confirmed bool) verdict {
 	if left > 0 {
 		v.next.within = max(left, time.Millisecond)
 	}
-	if g.reset {
+	switch {
+	case g.reset:
 		v.err = errReset
+	case g.away:
+		v.err = errAway
 	}
 	return v
 }
 
 // failed notes an error: what was empty before it must be seen again.
-func (g *guard) failed() { g.since = time.Time{} }
+func (g *guard) failed() {
+	g.since = time.Time{}
+	g.away = g.away || !g.seen
+}

@@ -112,6 +112,11 @@ func TestWatchEmptyAnswers(t *testing.T) {
 			Confirm, []step{{index: 5, names: some}, {at: 10 * sec, index: 6}, {at: 11 * sec, code: 500}, {at: 11*sec + 20*time.Millisecond, index: 6}}, 20 * sec,
 			[]string{"0s #5 [a]", "11s error consul: watch service \"web\" at http://127.0.0.1:8500: answered 500: \"No cluster leader\"", "13.05s #6 []"},
 		},
+		"a registry that was away and comes back empty is given time": {
+			Confirm, []step{{index: 5, names: some}, {at: 10 * sec, code: 500}, {at: 10*sec + 20*time.Millisecond, index: 7}, {at: 60 * sec, index: 9, names: some}}, 300 * sec,
+			[]string{"0s #5 [a]", "10s error consul: watch service \"web\" at http://127.0.0.1:8500: answered 500: \"No cluster leader\"",
+				"10.05s " + where + " since Consul was out of reach, the last ones are kept for now", "1m0s #9 [a]"},
+		},
 		"a reset registry is given time": {
 			Confirm, []step{{index: 900, names: some}, {at: 10 * sec, index: 4, names: none}, {at: 60 * sec, index: 9, names: some}}, 300 * sec,
 			[]string{"0s #900 [a]", "10s " + where + " since the registry was reset, the last ones are kept for now",
