@@ -97,8 +97,8 @@ func TestParseProc(t *testing.T) {
 	if _, err := parsePSS([]byte("Rss: 1 kB\n")); err == nil {
 		t.Error("pss: taken from nowhere")
 	}
-	stat := []byte("cpu 1 2 3 400 5 6\ncpu1 1 2 3 40 5 6\ncpu11 1 2 3 99 9 6\n")
-	if got, err := parseIdle(stat, 1); err != nil || got != 45*tick {
+	stat := []byte("cpu 1 2 3 400 5 6 7 8\ncpu1 1 2 3 40 5 6 7 8\ncpu11 1 2 3 99 9 6 7 8\n")
+	if got, err := parseIdle(stat, 1); err != nil || got != 58*tick {
 		t.Errorf("idle: %v, %v", got, err)
 	}
 	if _, err := parseIdle(stat, 2); err == nil {

@@ -77,8 +77,9 @@ func parsePSS(rollup []byte) (int64, error) {
 // Go runs on).
 const tick = 10 * time.Millisecond
 
-// idleTime is how long the given CPUs have been idle, added up. The kernel
-// keeps it exactly and prints it in ticks.
+// idleTime is how long the given CPUs have been idle or at interrupts, added up.
+// Interrupts are no process's time where the kernel accounts for them apart, and
+// here they are the packets of the load itself.
 func idleTime(cpus []int) (time.Duration, error) {
 	data, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -95,20 +96,24 @@ func idleTime(cpus []int) (time.Duration, error) {
 	return sum, nil
 }
 
-// parseIdle takes idle and iowait of "cpuN user nice system idle iowait ...".
+// parseIdle takes idle, iowait, irq and softirq of "cpuN user nice system idle iowait
+// irq softirq ...".
 func parseIdle(stat []byte, cpu int) (time.Duration, error) {
 	name := "cpu" + strconv.Itoa(cpu)
 	for line := range strings.Lines(string(stat)) {
 		fields := strings.Fields(line)
-		if len(fields) < 6 || fields[0] != name {
+		if len(fields) < 8 || fields[0] != name {
 			continue
 		}
-		idle, err := strconv.ParseInt(fields[4], 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", name, err)
+		var sum time.Duration
+		for _, field := range fields[4:8] {
+			ticks, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("%s: %w", name, err)
+			}
+			sum += time.Duration(ticks) * tick
 		}
-		wait, err := strconv.ParseInt(fields[5], 10, 64)
-		return time.Duration(idle+wait) * tick, err
+		return sum, nil
 	}
 	return 0, fmt.Errorf("no line %s", name)
 }

@@ -40,7 +40,7 @@ func (w watched) read() (edge, error) {
 
 // between tells what the proxy used from a to e, and the foreign share: the
 // time that neither was idle nor belongs to proxy, origin or load, as a share
-// of one CPU. Other processes, interrupts and a hypervisor's steal are in it;
+// of one CPU. Other processes and a hypervisor's steal are in it;
 // a tail latency measured beside much of it is theirs.
 func (e edge) between(a edge, cpus int) (proxy, elapsed time.Duration, foreign float64) {
 	elapsed = e.at.Sub(a.at)
