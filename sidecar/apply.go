@@ -179,6 +179,9 @@ func (s *Sidecar) onUpdate(u discovery.Update) {
 	was := svc.Set()
 	svc.Update(u)
 	s.proxy.Forget(svc, svc.Set().Without(was))
+	if svc.Settings().Mesh != nil {
+		s.proxy.Reauthorize() // whom to expect there may have changed
+	}
 	s.log.Info("endpoints changed", "service", u.Service, "endpoints", len(u.Endpoints), "index", u.Index)
 	s.checkAll()
 }

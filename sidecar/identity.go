@@ -35,6 +35,20 @@ func (s *Sidecar) buildIdentity(c *config.Config) error {
 	return err
 }
 
+// reauthorizeOnChange judges live connections again whenever the identity or its trust
+// bundles change, until ctx ends.
+func (s *Sidecar) reauthorizeOnChange(ctx context.Context, current *identity.Current) error {
+	for {
+		changed := current.Changed()
+		s.proxy.Reauthorize()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 func filesSource(f *config.FilesIdentity, log *slog.Logger) (identity.Source, error) {
 	own, err := certificateDomain(f.Cert, f.Key)
 	if err != nil {

@@ -74,6 +74,7 @@ func (s *Sidecar) startControl(ctx context.Context) {
 	s.run("health", func() error { return s.checker.Run(ctx) })
 	if s.identity != nil {
 		s.run("identity", func() error { return s.identity.Run(ctx, s.issuer) })
+		s.run("identity watch", func() error { return s.reauthorizeOnChange(ctx, s.identity) })
 	}
 	if s.workload.serve != nil {
 		s.run("workload api", func() error { return s.workload.serve(ctx) })

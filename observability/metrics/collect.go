@@ -53,6 +53,10 @@ func (s *shard) collect(i Instrument, emit Emit) {
 		for _, c := range s.refused.all() {
 			emit(c.value.float(), c.key.listener, c.key.reason.String())
 		}
+	case Cut:
+		for _, c := range s.cut.all() {
+			emit(c.value.float(), c.key.listener, c.key.reason.String())
+		}
 	case UpstreamConnections:
 		for _, c := range s.upstream.all() {
 			emit(c.value.float(), c.key.service, outcomeOf(c.key.reason))

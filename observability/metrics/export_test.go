@@ -65,6 +65,7 @@ func exercise(m *Metrics) {
 		m.Conn(loop, "web", 1)
 		m.Conn(loop, "web", -1)
 		m.Refused(loop, "web", policy.TLSExpired)
+		m.Cut(loop, "web", policy.NotAllowed)
 		m.UpstreamConn(loop, "api", policy.None)
 		m.UpstreamConn(loop, "api", policy.ConnectFailed)
 	}
@@ -93,6 +94,7 @@ func TestScrape(t *testing.T) {
 		{"larboard_connections_total", map[string]float64{"listener=web": 4}},
 		{"larboard_connections_active", map[string]float64{"listener=web": 2}},
 		{"larboard_refused_total", map[string]float64{"listener=web reason=tls_expired": 2}},
+		{"larboard_connections_cut_total", map[string]float64{"listener=web reason=not_allowed": 2}},
 		{"larboard_upstream_connections_total", map[string]float64{
 			"outcome=established service=api": 2, "outcome=connect_failed service=api": 2}},
 		{"larboard_endpoint_requests_total", map[string]float64{
@@ -184,13 +186,14 @@ func TestSeriesLimit(t *testing.T) {
 			m.Observe(r)
 			m.Conn(loop, r.Service, 1)
 			m.Refused(loop, r.Service, policy.TLSExpired)
+			m.Cut(loop, r.Service, policy.NotAllowed)
 			m.UpstreamConn(loop, r.Service, policy.None)
 		}
 	}
 	families := scrape(t, m)
 	for name, perKey := range map[string]int{
 		"larboard_requests_total": 1, "larboard_request_duration_seconds": 1, "larboard_bytes_total": 2, "larboard_endpoint_requests_total": 2,
-		"larboard_connections_total": 1, "larboard_refused_total": 1, "larboard_upstream_connections_total": 1,
+		"larboard_connections_total": 1, "larboard_refused_total": 1, "larboard_connections_cut_total": 1, "larboard_upstream_connections_total": 1,
 	} {
 		got := series(families[name])
 		if len(got) != (limit+1)*perKey {

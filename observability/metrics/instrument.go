@@ -13,6 +13,7 @@ const (
 	Connections
 	ConnectionsActive
 	Refused
+	Cut
 	UpstreamConnections
 	EndpointRequests
 	ConfigReloads
@@ -65,6 +66,8 @@ var instruments = [instrumentCount]Info{
 		"Connections open now."},
 	Refused: {"larboard_refused_total", Counter, []string{"listener", "reason"},
 		"Connections refused before their first request, mostly in the TLS handshake."},
+	Cut: {"larboard_connections_cut_total", Counter, []string{"listener", "reason"},
+		"Live connections ended because their peer may not be connected any more."},
 	UpstreamConnections: {"larboard_upstream_connections_total", Counter, []string{"service", "outcome"},
 		"Attempts to connect to an endpoint; the outcome is established or a reason."},
 	EndpointRequests: {"larboard_endpoint_requests_total", Counter, []string{"service", "endpoint", "outcome"},

@@ -23,7 +23,7 @@ const SeriesLimit = 2000
 // Other is the label value of what is over the SeriesLimit.
 const Other = "other"
 
-// Metrics counts for one process. Observe, Conn, Refused, UpstreamConn and
+// Metrics counts for one process. Observe, Conn, Refused, Cut, UpstreamConn and
 // ForgetEndpoint are called on the loop they name and by nobody else; they neither
 // lock nor wait, and allocate only when they meet a label value for the first
 // time. The other methods may be called from any goroutine but a loop.
@@ -61,6 +61,11 @@ func (m *Metrics) Conn(loop int, listener string, delta int) { m.shards[loop].co
 // Refused counts a connection of listener that was refused before its first request.
 func (m *Metrics) Refused(loop int, listener string, reason policy.Reason) {
 	m.shards[loop].refuse(listener, reason)
+}
+
+// Cut counts a live connection of listener whose peer may not be connected any more.
+func (m *Metrics) Cut(loop int, listener string, reason policy.Reason) {
+	m.shards[loop].cutOff(listener, reason)
 }
 
 // UpstreamConn counts an attempt to connect to an endpoint of service; None means

@@ -52,6 +52,7 @@ type admissions struct {
 	endpoints *admission[endpointKey]
 	listeners *admission[string]
 	refused   *admission[refusedKey]
+	cut       *admission[refusedKey]
 	upstream  *admission[upstreamKey]
 }
 
@@ -62,6 +63,7 @@ func newAdmissions(limit int) *admissions {
 		endpoints: newAdmission[endpointKey](limit),
 		listeners: newAdmission[string](limit),
 		refused:   newAdmission[refusedKey](limit),
+		cut:       newAdmission[refusedKey](limit),
 		upstream:  newAdmission[upstreamKey](limit),
 	}
 }
@@ -73,6 +75,7 @@ type shard struct {
 	endpoints table[endpointKey, endpointCounts]
 	listeners table[string, connCounts]
 	refused   table[refusedKey, count]
+	cut       table[refusedKey, count]
 	upstream  table[upstreamKey, count]
 }
 
@@ -90,15 +93,18 @@ func newShard(a *admissions) *shard {
 			return endpointKey{Other, Other}
 		}),
 		listeners: newTable[string, connCounts](a.listeners, func(string) string { return Other }),
-		refused: newTable[refusedKey, count](a.refused, func(k refusedKey) refusedKey {
-			k.listener = Other
-			return k
-		}),
+		refused:   newTable[refusedKey, count](a.refused, otherRefused),
+		cut:       newTable[refusedKey, count](a.cut, otherRefused),
 		upstream: newTable[upstreamKey, count](a.upstream, func(k upstreamKey) upstreamKey {
 			k.service = Other
 			return k
 		}),
 	}
+}
+
+func otherRefused(k refusedKey) refusedKey {
+	k.listener = Other
+	return k
 }
 
 // observe costs about 60 ns, most of it the stores (BenchmarkObserve).
@@ -143,6 +149,10 @@ func (s *shard) conn(listener string, delta int) {
 
 func (s *shard) refuse(listener string, reason policy.Reason) {
 	s.refused.get(slotOf(listener, "", uintptr(reason)), refusedKey{listener, reason}).add(1)
+}
+
+func (s *shard) cutOff(listener string, reason policy.Reason) {
+	s.cut.get(slotOf(listener, "", uintptr(reason)), refusedKey{listener, reason}).add(1)
 }
 
 func (s *shard) upstreamConn(service string, reason policy.Reason) {

@@ -32,9 +32,11 @@ type Downstream struct {
 
 // peer is who has proven itself in the handshake.
 type peer struct {
-	id   spiffeid.ID
-	text string
-	ends int64 // Nanos at which the connection, waiting, is closed without a word
+	id    spiffeid.ID
+	text  string
+	ends  int64 // Nanos at which the connection, waiting, is closed without a word
+	proof identity.Proof
+	task  engine.TaskRef // that serves the connection, or has
 }
 
 type connState uint8
@@ -117,7 +119,7 @@ func (d *Downstream) ready() {
 	if d.tls == nil && !d.begin(x) {
 		return
 	}
-	d.loop.loop.Go("http", x.serve)
+	d.servedBy(d.loop.loop.Go("http", x.serve))
 }
 
 // exchange takes an exchange for the connection's next request.
@@ -163,7 +165,14 @@ func (d *Downstream) idle() {
 // handshake makes the connection a TLS one, and goes on with its protocol.
 func (d *Downstream) handshake(t *engine.Task) {
 	conf := d.listener.conf.Load()
-	if err := d.secure(conf); err != nil {
+	err := d.secure(conf)
+	if err == nil {
+		d.servedBy(t)
+		// By what is in force now: it may have changed during the handshake.
+		conf = d.listener.conf.Load()
+		err = d.stillProven(conf)
+	}
+	if err != nil {
 		d.loop.proxy.refused(d, err)
 		d.close()
 		return
@@ -206,7 +215,7 @@ func (d *Downstream) prove(state tls.ConnectionState, snap *identity.Snapshot) e
 	// certificate every busy client has been told, and a proxy of ours, which does not
 	// use its connections in the last tenth of the certificate's life, has gone.
 	ends := d.expires + int64(snap.ConnectionEnd(state).Sub(drain)/2)
-	d.peer = &peer{id: id, text: id.String(), ends: ends}
+	d.peer = &peer{id: id, text: id.String(), ends: ends, proof: snap.CallerProof(state)}
 	return nil
 }
 

@@ -32,7 +32,7 @@ func (x *Exchange) run() (keep bool) {
 	}
 	x.settle(err) // 6. siblings ended, connection returned or closed
 	x.finish(err) // 7. record: counters, log line
-	return x.Down.state == stateExchange && x.server.KeepAlive()
+	return x.Down.state == stateExchange && x.server.KeepAlive() && x.task.Err() == nil
 }
 
 // receive reads the request head. errNoRequest: the client left without one.

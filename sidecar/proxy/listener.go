@@ -56,7 +56,10 @@ type ListenerConfig struct {
 	HTTP     http1.ServerOptions
 }
 
-// Authorizer decides at each exchange, on its loop; it must not block.
+// Authorizer decides at each exchange, on its loop, and for each live connection when
+// Proxy.Reauthorize is called; it must not block. Its verdicts may change with time:
+// whoever makes them change calls Reauthorize afterwards. What it does not know it
+// denies.
 type Authorizer interface {
 	Allow(spiffeid.ID) authz.Verdict
 }

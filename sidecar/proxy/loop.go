@@ -21,6 +21,7 @@ type loopState struct {
 	random   *rand.ChaCha8
 	idText   [32]byte
 	conns    Downstream // head of the list of live connections
+	review   review     // the pass of Reauthorize over them
 }
 
 func newLoopState(p *Proxy, l *engine.Loop) *loopState {
@@ -71,6 +72,9 @@ func (s *loopState) track(d *Downstream) {
 }
 
 func (s *loopState) untrack(d *Downstream) {
+	if s.review.next == d {
+		s.review.next = d.next
+	}
 	d.prev.next, d.next.prev = d.next, d.prev
 	d.next, d.prev = nil, nil
 	s.proxy.count(d, -1)

@@ -25,6 +25,8 @@ type Meter interface {
 	Conn(loop int, listener string, delta int)
 	// Refused tells of a connection that ended in its handshake.
 	Refused(loop int, listener string, r policy.Reason)
+	// Cut tells of a live connection whose peer may not be connected any more.
+	Cut(loop int, listener string, r policy.Reason)
 	// UpstreamConn tells of an attempt to connect to an endpoint; None: it succeeded.
 	UpstreamConn(loop int, service string, r policy.Reason)
 	// ForgetEndpoint drops what was counted of an endpoint that has gone.
@@ -101,6 +103,7 @@ func (p *Proxy) swap(s *Snapshot, opened map[string]*Listener) {
 	p.listeners = named
 	p.snapshot.Store(s)
 	p.forget(s.Services)
+	p.Reauthorize()
 }
 
 // forget drops the pools of services that are no longer named.

@@ -39,6 +39,7 @@ type recorder struct {
 	mu      sync.Mutex
 	all     []observability.Record
 	refused []policy.Reason
+	cut     []policy.Reason
 	conns   atomic.Int64
 }
 
@@ -49,7 +50,12 @@ func (r *recorder) Observe(rec *observability.Record) {
 	c.Method, c.Path = append([]byte(nil), rec.Method...), append([]byte(nil), rec.Path...)
 	r.all = append(r.all, c)
 }
-func (r *recorder) Conn(_ int, _ string, delta int)         { r.conns.Add(int64(delta)) }
+func (r *recorder) Conn(_ int, _ string, delta int) { r.conns.Add(int64(delta)) }
+func (r *recorder) Cut(_ int, _ string, reason policy.Reason) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cut = append(r.cut, reason)
+}
 func (r *recorder) UpstreamConn(int, string, policy.Reason) {}
 func (r *recorder) ForgetEndpoint(int, string, string)      {}
 func (r *recorder) Refused(_ int, _ string, reason policy.Reason) {

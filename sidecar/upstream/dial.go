@@ -15,6 +15,9 @@ import (
 // connect timeout covers both.
 func (l *Local) dial(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 	conn, err := l.connect(c, s, tlsTo)
+	if own := (*policy.Error)(nil); err != nil && errors.As(l.loop.Current().Err(), &own) {
+		err = own // whoever cancelled the task says why
+	}
 	l.dialled(c.Service.Name, policy.ReasonOf(err))
 	return conn, err
 }
@@ -34,7 +37,8 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 	if err != nil {
 		return nil, connectError(err)
 	}
-	conn := &Conn{Endpoint: e, Transport: raw, raw: raw, idleFor: s.Timeouts.Idle}
+	conn := &Conn{Endpoint: e, Transport: raw, raw: raw, idleFor: s.Timeouts.Idle,
+		service: c.Service, member: c.Member, user: l.loop.Current().Ref()}
 	conn.onIdle = conn.idleEvent
 	if tlsTo != nil {
 		left := within
@@ -50,6 +54,7 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 		raw.SetDeadline(time.Time{})
 	}
 	conn.Client = http1.NewClient(conn.Transport, l.loop, &s.HTTP)
+	l.live.add(conn)
 	return conn, nil
 }
 
@@ -66,7 +71,8 @@ func (c *Conn) secure(to *target) error {
 	if err != nil {
 		return identity.Classify(err, false)
 	}
-	c.PeerID, c.Transport = id.String(), t
+	c.PeerID, c.Transport, c.peer = id.String(), t, id
+	c.proof = to.snapshot.EndpointProof(state)
 	until := to.snapshot.DrainConnection(state)
 	loop := c.raw.Loop()
 	c.expires = loop.Nanos() + int64(until.Sub(loop.Now()))

@@ -12,6 +12,7 @@ type Local struct {
 	loop     *engine.Loop
 	dialled  func(service string, r policy.Reason)
 	services map[*Service]*localService
+	live     live
 }
 
 type localService struct {
@@ -49,7 +50,9 @@ func (t *Tried) of(set *EndpointSet) *balance.Set {
 // NewLocal returns the view of l. dialled is told of each attempt to connect, with
 // policy.None for one that succeeded; it must not block.
 func NewLocal(l *engine.Loop, dialled func(service string, r policy.Reason)) *Local {
-	return &Local{loop: l, dialled: dialled, services: map[*Service]*localService{}}
+	local := &Local{loop: l, dialled: dialled, services: map[*Service]*localService{}}
+	local.live.init()
+	return local
 }
 
 // Choice is one pick; it is given back to Done exactly once.

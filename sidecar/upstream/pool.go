@@ -46,6 +46,14 @@ type Conn struct {
 	expires int64 // Nanos after which it is not used again; 0: never
 	idleFor time.Duration
 	onIdle  func()
+
+	// For judging the endpoint again; see live.
+	service    *Service
+	member     *Member // as chosen
+	peer       spiffeid.ID
+	proof      identity.Proof
+	user       engine.TaskRef // who has it; none: it is idle
+	next, prev *Conn
 }
 
 // Acquire returns a connection to the choice's endpoint: the one used last, or a
@@ -65,6 +73,7 @@ func (l *Local) Acquire(c Choice, fresh bool) (*Conn, error) {
 	}
 	if !fresh {
 		if conn := p.pop(l.loop.Nanos()); conn != nil {
+			conn.user = l.loop.Current().Ref()
 			return conn, nil
 		}
 	}
@@ -139,6 +148,7 @@ func (l *Local) Put(c *Conn) {
 		return
 	}
 	c.Client.Release()
+	c.user = engine.TaskRef{}
 	wait := c.idleFor
 	if left := time.Duration(c.expires - l.loop.Nanos()); c.expires != 0 && (wait == 0 || left < wait) {
 		wait = left
@@ -163,6 +173,7 @@ func (l *Local) Close(c *Conn) { l.close(c) }
 func (l *Local) close(c *Conn) {
 	c.Transport.Close()
 	c.Client.Release()
+	l.live.remove(c)
 }
 
 // idleEvent runs when an idle connection becomes readable, closes or expires:
