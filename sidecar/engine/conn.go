@@ -50,6 +50,7 @@ const (
 	flagDrainOut                       // what is left of the out queue goes out by itself
 	flagWatched                        // registered with the poller
 	flagUntried                        // accepted, and nobody has looked yet what it holds
+	flagUnix                           // a Unix socket, whose peers have no address
 )
 
 // adopt makes a connection of fd, not yet registered.
@@ -199,10 +200,16 @@ func (c *Conn) BytesIn() uint64 { return c.in }
 // BytesOut counts what was written to the socket.
 func (c *Conn) BytesOut() uint64 { return c.outB }
 
-// Remote is the peer's address, also after Close.
+// Remote is the peer's address, also after Close. That of a Unix socket's peer is not valid.
 func (c *Conn) Remote() netip.AddrPort {
+	if c.flags&flagUnix != 0 {
+		return netip.AddrPort{}
+	}
 	return netip.AddrPortFrom(withZone(netip.AddrFrom16(c.peer).Unmap(), c.peerZone), c.peerPort)
 }
+
+// Unix reports whether the connection runs over a Unix socket.
+func (c *Conn) Unix() bool { return c.flags&flagUnix != 0 }
 
 // Local is the socket's own address, asked from the kernel; zero after Close.
 func (c *Conn) Local() netip.AddrPort {

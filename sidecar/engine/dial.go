@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"syscall"
@@ -48,6 +49,56 @@ func (l *Loop) dial(addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// DialUnix is Dial to the socket at path.
+func (l *Loop) DialUnix(path string, timeout time.Duration) (*Conn, error) {
+	c, err := l.dialUnix(path, timeout)
+	if err != nil {
+		return nil, fmt.Errorf("engine: dial unix://%s: %w", path, err)
+	}
+	l.counts.dialled++
+	return c, nil
+}
+
+// unixRetry is how long to wait for a place in the queue of a Unix listener: nothing tells
+// of one.
+const unixRetry = 2 * time.Millisecond
+
+func (l *Loop) dialUnix(path string, timeout time.Duration) (*Conn, error) {
+	t := l.current
+	if t == nil {
+		return nil, ErrWouldBlock
+	}
+	if t.cancelled != nil {
+		return nil, t.cancelled
+	}
+	sockets, ok := l.poller.(UnixSockets)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	until := l.after(timeout)
+	for {
+		fd, err := sockets.ConnectUnix(path)
+		if err == nil {
+			c := l.adopt(fd, netip.AddrPort{})
+			c.flags |= flagWritable | flagUnix
+			if err := c.watch(); err != nil {
+				c.Close()
+				return nil, err
+			}
+			return c, nil
+		}
+		if !blocked(err) && !retry(err) {
+			return nil, err
+		}
+		if until != 0 && l.Nanos() >= until {
+			return nil, ErrTimeout
+		}
+		if err := t.Sleep(unixRetry); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // finishConnect waits for the first writable edge and asks what became of the connect.

@@ -1,21 +1,22 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
-	"net"
 	"net/netip"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// Listener accepts on one address with a SO_REUSEPORT socket for each loop. One shared
-// socket with EPOLLEXCLUSIVE was measured at 63 to 1 connections over two loops.
+// Listener accepts on one address: a TCP one with a SO_REUSEPORT socket for each loop (one
+// shared socket with EPOLLEXCLUSIVE was measured at 63 to 1 connections over two loops), a
+// Unix one with a single socket on the first loop, which posts each connection to the least
+// loaded loop.
 type Listener struct {
-	// Immutable after Listen.
+	// Immutable after Bind.
 	engine *Engine
-	addr   netip.AddrPort
+	addr   netip.AddrPort // zero for a Unix socket
+	file   *socketFile    // nil for TCP
+	shared bool           // one socket serves all loops
 	accept func(*Loop, *Conn)
 
 	mu     sync.Mutex // guards what follows
@@ -52,37 +53,6 @@ const (
 	skewAbsolute, skewFraction = 16, 4
 )
 
-// Listen is Bind and Start.
-func (e *Engine) Listen(network, address string, accept func(*Loop, *Conn)) (*Listener, error) {
-	ln, err := e.Bind(network, address, accept)
-	if err == nil {
-		ln.Start()
-	}
-	return ln, err
-}
-
-// Bind takes address ("host:port", network "tcp"); connections wait in the kernel's queue
-// until Start, so that a taken address is an error before there is anything to serve. accept
-// is called on the loop that owns the connection, must not park, and starts a task or calls
-// Conn.OnReadable. The caller starts or closes the listener before the engine ends. Any
-// goroutine; it may resolve a host name.
-func (e *Engine) Bind(network, address string, accept func(*Loop, *Conn)) (*Listener, error) {
-	addr, err := resolveListen(network, address)
-	if err != nil {
-		return nil, fmt.Errorf("engine: listen %s: %w", address, err)
-	}
-	ln := &Listener{engine: e, accept: accept}
-	fds, err := ln.bind(addr)
-	if errors.Is(err, syscall.EAFNOSUPPORT) && addr.Addr() == netip.IPv6Unspecified() {
-		fds, err = ln.bind(netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("engine: listen %s: %w", address, err)
-	}
-	ln.bound = fds
-	return ln, nil
-}
-
 // Start accepts on every loop, at once if the engine runs; once, and not after Close. Any
 // goroutine.
 func (ln *Listener) Start() {
@@ -97,58 +67,9 @@ func (ln *Listener) Start() {
 	ln.bound = nil
 }
 
-// bind opens a socket for each loop, all on the port that the first one gets.
-func (ln *Listener) bind(addr netip.AddrPort) ([]int, error) {
-	loops := ln.engine.loops
-	if p, ok := loops[0].poller.(Prober); ok && addr.Port() != 0 {
-		if err := p.Probe(addr); err != nil {
-			return nil, err
-		}
-	}
-	fds := make([]int, 0, len(loops))
-	for _, l := range loops {
-		fd, bound, err := l.poller.Listen(addr)
-		if err != nil {
-			for i, fd := range fds {
-				loops[i].poller.CloseSocket(fd, false)
-			}
-			return nil, err
-		}
-		fds = append(fds, fd)
-		addr, ln.addr = netip.AddrPortFrom(addr.Addr(), bound.Port()), bound
-	}
-	return fds, nil
-}
-
-// Prober is what a Poller may also offer: to say whether an address is free. SO_REUSEPORT
-// would let a second process share it silently.
-type Prober interface {
-	// Probe returns EADDRINUSE if anybody listens on addr. Any goroutine.
-	Probe(addr netip.AddrPort) error
-}
-
-func resolveListen(network, address string) (netip.AddrPort, error) {
-	switch network {
-	case "tcp", "tcp4", "tcp6":
-	default:
-		return netip.AddrPort{}, fmt.Errorf("network %q is not supported", network)
-	}
-	a, err := net.ResolveTCPAddr(network, address)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	ap := a.AddrPort()
-	if !ap.Addr().IsValid() {
-		return netip.AddrPortFrom(netip.IPv6Unspecified(), ap.Port()), nil
-	}
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
-}
-
-// Addr is the bound address, with the port that port 0 became: the same on all loops.
-func (ln *Listener) Addr() netip.AddrPort { return ln.addr }
-
 // Close stops accepting, soon after it returns; connections live on. Before Start it frees
-// the address. Any goroutine, any number of times.
+// the address. The file of a Unix socket goes first, unless another socket has taken its
+// name. Any goroutine, any number of times.
 func (ln *Listener) Close() {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -156,11 +77,12 @@ func (ln *Listener) Close() {
 		return
 	}
 	ln.closed = true
+	ln.file.remove()
 	started := ln.bound == nil
 	for i, l := range ln.engine.loops {
 		if started {
 			l.Post(func() { l.stopAccepting(ln) })
-		} else {
+		} else if i < len(ln.bound) {
 			l.poller.CloseSocket(ln.bound[i], false)
 		}
 	}
@@ -175,7 +97,7 @@ func (l *Loop) startAccepting(ln *Listener, fd int) {
 	}
 	place := uint32(len(l.accepting))
 	if err := l.poller.Add(fd, uint64(uint32(fd))|uint64(place|listenerBit)<<32); err != nil {
-		l.engine.options.Log.Error("listener cannot be watched", "address", ln.addr, "error", err)
+		l.engine.options.Log.Error("listener cannot be watched", "address", ln.Address(), "error", err)
 		l.poller.CloseSocket(fd, false)
 		return
 	}
@@ -203,6 +125,7 @@ func (l *Loop) closeAcceptors() {
 // close accepts what is already connected, since closing would reset it, and then closes.
 func (a *acceptor) close() {
 	a.timer.Stop()
+	a.listener.file.remove()
 	a.ready, a.paused = !a.loop.draining.forced, false
 	for range maxBacklog / acceptsPerTurn {
 		if !a.ready || a.paused {
@@ -265,17 +188,17 @@ func (a *acceptor) backOff(err error) {
 	l.counts.backoffs++
 	if now := l.Nanos(); a.told == 0 || now-a.told > int64(tellPeriod) {
 		a.told = now
-		l.engine.options.Log.Warn("accepting paused", "address", a.listener.addr, "loop", l.index, "error", err)
+		l.engine.options.Log.Warn("accepting paused", "address", a.listener.Address(), "loop", l.index, "error", err)
 	}
 	a.paused = true
 	a.timer.Arm(acceptPause/2+time.Duration(l.random.Int64N(int64(acceptPause))), func() { a.paused = false })
 }
 
 // place gives a new connection to this loop, or to the one with the fewest connections if
-// this one has far more.
+// this one has far more; of a shared socket always to the one with the fewest.
 func (a *acceptor) place(fd int, peer netip.AddrPort) {
 	l := a.loop
-	to := l.engine.leastLoaded(l)
+	to := l.engine.leastLoaded(l, a.listener.shared)
 	if to == l {
 		l.welcome(a.listener, fd, peer)
 		return
@@ -286,7 +209,9 @@ func (a *acceptor) place(fd int, peer netip.AddrPort) {
 	}
 }
 
-func (e *Engine) leastLoaded(self *Loop) *Loop {
+// leastLoaded is the loop that self gives a connection to: itself unless the skew is large,
+// or always that with the fewest connections where even is true.
+func (e *Engine) leastLoaded(self *Loop, even bool) *Loop {
 	if len(e.loops) == 1 {
 		return self
 	}
@@ -297,7 +222,7 @@ func (e *Engine) leastLoaded(self *Loop) *Loop {
 			best, fewest = l, n
 		}
 	}
-	if mine-fewest <= skewAbsolute || mine-fewest <= mine/skewFraction {
+	if !even && (mine-fewest <= skewAbsolute || mine-fewest <= mine/skewFraction) {
 		return self
 	}
 	return best
@@ -310,6 +235,9 @@ func (l *Loop) welcome(ln *Listener, fd int, peer netip.AddrPort) {
 	}
 	c := l.adopt(fd, peer)
 	c.flags |= flagUntried | flagWritable
+	if ln.file != nil {
+		c.flags |= flagUnix
+	}
 	if !l.greet(ln, c) {
 		c.Close()
 	}

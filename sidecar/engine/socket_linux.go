@@ -11,11 +11,16 @@ import (
 type sockets struct{}
 
 func (sockets) Listen(addr netip.AddrPort) (int, netip.AddrPort, error) {
+	return listenSocket(addr, nil)
+}
+
+// listenSocket opens a listening socket; special, if not nil, sets its further options.
+func listenSocket(addr netip.AddrPort, special func(fd int) error) (int, netip.AddrPort, error) {
 	fd, err := openSocket(addr.Addr())
 	if err != nil {
 		return -1, netip.AddrPort{}, os.NewSyscallError("socket", err)
 	}
-	bound, err := bindListener(fd, addr)
+	bound, err := bindListener(fd, addr, special)
 	if err != nil {
 		syscall.Close(fd)
 		return -1, netip.AddrPort{}, err
@@ -24,7 +29,9 @@ func (sockets) Listen(addr netip.AddrPort) (int, netip.AddrPort, error) {
 }
 
 // Probe binds addr without SO_REUSEPORT, which fails if anybody listens there.
-func (sockets) Probe(addr netip.AddrPort) error {
+func (sockets) Probe(addr netip.AddrPort) error { return probeSocket(addr, nil) }
+
+func probeSocket(addr netip.AddrPort, special func(fd int) error) error {
 	fd, err := openSocket(addr.Addr())
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -33,10 +40,15 @@ func (sockets) Probe(addr netip.AddrPort) error {
 	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
+	if special != nil {
+		if err := special(fd); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
 	return os.NewSyscallError("bind", syscall.Bind(fd, toSockaddr(addr)))
 }
 
-func bindListener(fd int, addr netip.AddrPort) (netip.AddrPort, error) {
+func bindListener(fd int, addr netip.AddrPort, special func(fd int) error) (netip.AddrPort, error) {
 	options := []struct{ level, name, value int }{
 		{syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1},
 		{syscall.SOL_SOCKET, soReusePort, 1},
@@ -49,6 +61,11 @@ func bindListener(fd int, addr netip.AddrPort) (netip.AddrPort, error) {
 	}
 	if addr.Addr() == netip.IPv6Unspecified() {
 		if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY, 0); err != nil {
+			return netip.AddrPort{}, os.NewSyscallError("setsockopt", err)
+		}
+	}
+	if special != nil {
+		if err := special(fd); err != nil {
 			return netip.AddrPort{}, os.NewSyscallError("setsockopt", err)
 		}
 	}
@@ -110,6 +127,7 @@ func (sockets) CloseSocket(fd int, reset bool) error {
 	return syscall.Close(fd)
 }
 
+// LocalAddr of a Unix socket is the zero address.
 func (sockets) LocalAddr(fd int) (netip.AddrPort, error) {
 	sa, err := syscall.Getsockname(fd)
 	if err != nil {

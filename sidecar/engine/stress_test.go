@@ -82,7 +82,7 @@ func TestLeastLoaded(t *testing.T) {
 		for i, n := range c.conns {
 			e.loops[i].connGauge.Store(n)
 		}
-		if got := e.leastLoaded(e.loops[0]).index; got != c.want {
+		if got := e.leastLoaded(e.loops[0], false).index; got != c.want {
 			t.Errorf("%s: loop %d, want %d", c.name, got, c.want)
 		}
 	}
