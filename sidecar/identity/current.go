@@ -12,6 +12,7 @@ import (
 // atomic pointer; one writer, Set, replaces it. It never goes back to none.
 type Current struct {
 	log      *slog.Logger
+	now      func() time.Time
 	snapshot atomic.Pointer[Snapshot]
 
 	mu        sync.Mutex
@@ -27,8 +28,12 @@ type errorReporter interface{ LastError() string }
 
 // NewCurrent returns a holder without identity: Snapshot is nil, and callers
 // refuse connections with policy.NoIdentity until the first Set.
-func NewCurrent(log *slog.Logger) *Current {
-	return &Current{log: log, changed: make(chan struct{})}
+func NewCurrent(log *slog.Logger) *Current { return NewCurrentAt(log, time.Now) }
+
+// NewCurrentAt is NewCurrent under another clock: by it certificates are judged and
+// connections given their time. Only Run's warnings are by the machine's.
+func NewCurrentAt(log *slog.Logger, now func() time.Time) *Current {
+	return &Current{log: log, now: now, changed: make(chan struct{})}
 }
 
 // Snapshot returns the newest snapshot, nil before the first material. A caller
@@ -75,7 +80,7 @@ func (c *Current) Set(m Material) {
 		c.log.Error("identity material refused, the old one stays", "source", m.Source, "error", err)
 		return
 	}
-	c.lastError = ""
+	c.lastError, s.now = "", c.now
 	c.snapshot.Store(s)
 	close(c.changed)
 	c.changed = make(chan struct{})

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/larboard-proxy/larboard/policy"
 )
 
 // scripted is a source that hands on what the test sends.
@@ -160,4 +162,26 @@ func TestStalledRotationIsLoggedOnce(t *testing.T) {
 		cancel()
 		<-ended
 	})
+}
+
+// TestCertificatesAreJudgedByTheClockGiven: an hour's certificate is good now and expired
+// under a clock two hours ahead.
+func TestCertificatesAreJudgedByTheClockGiven(t *testing.T) {
+	authority := newCA(t, "mesh")
+	peer := snapshotOf(t, authority.material(webID, nil))
+	for _, ahead := range []time.Duration{0, 48 * time.Hour} {
+		current := NewCurrentAt(quietLog(), func() time.Time { return time.Now().Add(ahead) })
+		current.Set(authority.material(apiID, nil))
+		r := handshake(peer.ClientConfig(AnyTrusted()), current.Snapshot().ServerConfig(AnyTrusted()))
+		want := policy.None
+		if ahead > 0 {
+			want = policy.TLSExpired
+		}
+		if got := policy.ReasonOf(r.server); got != want {
+			t.Errorf("%s ahead: %v (%v), want %v", ahead, got, r.server, want)
+		}
+		if current.Status().Expired != (ahead > 0) {
+			t.Errorf("%s ahead: expired %v", ahead, current.Status().Expired)
+		}
+	}
 }

@@ -28,6 +28,7 @@ type Snapshot struct {
 	pools               map[spiffeid.TrustDomain]*x509.CertPool
 	domains             []spiffeid.TrustDomain // sorted keys of pools
 	authorities         map[spiffeid.TrustDomain]int
+	now                 func() time.Time
 
 	verdicts verdicts
 
@@ -54,6 +55,7 @@ func newSnapshot(m Material, generation uint64) (*Snapshot, error) {
 		pools:       make(map[spiffeid.TrustDomain]*x509.CertPool, len(m.Bundles)),
 		configs:     make(map[configKey]*tls.Config),
 		authorities: make(map[spiffeid.TrustDomain]int, len(m.Bundles)),
+		now:         time.Now,
 	}
 	for domain, authorities := range m.Bundles {
 		pool := x509.NewCertPool()
@@ -197,27 +199,21 @@ const (
 	drainMarginMost  = 10 * time.Minute
 )
 
-// DrainBefore returns when a connection made now with this certificate should
-// stop taking new requests, so that none outlives the certificate that vouches
-// for it. Each call draws its own jitter (one to two margins before NotAfter):
-// connections of one generation do not all come back at the same moment. With a
-// rotation at half life the successor is long there by then. Where little of the
-// life is left (a stalled rotation) connections get half of the rest at least, in
+// DrainConnection returns when a connection whose handshake has just finished should
+// stop taking new requests, so that none outlives the first certificate to expire of
+// our own and the peer's. Each call draws its own jitter (one to two margins before
+// NotAfter): connections of one generation do not all come back at the same moment.
+// With a rotation at half life the successor is long there by then. Where little of
+// the life is left (a stalled rotation) connections get half of the rest at least, in
 // place of being closed as soon as made.
-func (s *Snapshot) DrainBefore() time.Time {
-	return drainBefore(s.notBefore, s.notAfter, time.Now())
-}
-
-// DrainConnection is DrainBefore for a finished handshake: the earlier of our own
-// certificate's and the peer's.
-func (s *Snapshot) DrainConnection(state tls.ConnectionState) time.Time {
-	now := time.Now()
-	own := drainBefore(s.notBefore, s.notAfter, now)
+func (s *Snapshot) DrainConnection(state tls.ConnectionState, jitter *rand.Rand) time.Time {
+	now := s.now()
+	own := drainBefore(s.notBefore, s.notAfter, now, jitter)
 	if len(state.PeerCertificates) == 0 {
 		return own
 	}
 	leaf := state.PeerCertificates[0]
-	if peer := drainBefore(leaf.NotBefore, leaf.NotAfter, now); peer.Before(own) {
+	if peer := drainBefore(leaf.NotBefore, leaf.NotAfter, now, jitter); peer.Before(own) {
 		return peer
 	}
 	return own
@@ -232,13 +228,13 @@ func (s *Snapshot) ConnectionEnd(state tls.ConnectionState) time.Time {
 	return s.notAfter
 }
 
-func drainBefore(notBefore, notAfter, now time.Time) time.Time {
+func drainBefore(notBefore, notAfter, now time.Time, jitter *rand.Rand) time.Time {
 	left := notAfter.Sub(now)
 	if left <= 0 {
 		return notAfter
 	}
 	margin := min(max(notAfter.Sub(notBefore)/10, drainMarginLeast), drainMarginMost)
-	margin += time.Duration(rand.Int64N(int64(margin)))
+	margin += time.Duration(jitter.Int64N(int64(margin)))
 	return notAfter.Add(-min(margin, left/2))
 }
 

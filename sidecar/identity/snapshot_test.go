@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -105,6 +106,7 @@ func TestOldVersionsAreRefused(t *testing.T) {
 }
 
 func TestDrainBefore(t *testing.T) {
+	jitter := rand.New(rand.NewPCG(1, 2))
 	tests := []struct {
 		name         string
 		life, age    time.Duration
@@ -122,18 +124,18 @@ func TestDrainBefore(t *testing.T) {
 			end, now := start.Add(tc.life), start.Add(tc.age)
 			different := false
 			for range 50 {
-				at := drainBefore(start, end, now)
+				at := drainBefore(start, end, now, jitter)
 				if left := end.Sub(at); left < tc.least || left > tc.final || at.Before(now) {
 					t.Fatalf("drains %s before the end, want %s to %s", left, tc.least, tc.final)
 				}
-				different = different || at != drainBefore(start, end, now)
+				different = different || at != drainBefore(start, end, now, jitter)
 			}
 			if tc.least != tc.final && !different {
 				t.Error("no jitter")
 			}
 		})
 	}
-	if at := drainBefore(time.Unix(0, 0), time.Unix(100, 0), time.Unix(200, 0)); !at.Equal(time.Unix(100, 0)) {
+	if at := drainBefore(time.Unix(0, 0), time.Unix(100, 0), time.Unix(200, 0), jitter); !at.Equal(time.Unix(100, 0)) {
 		t.Errorf("an expired certificate drains at %s", at)
 	}
 }
@@ -141,18 +143,15 @@ func TestDrainBefore(t *testing.T) {
 // The peer's certificate counts as well as ours.
 func TestDrainConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w, jitter := newWorld(t), rand.New(rand.NewPCG(1, 2))
 		s := w.own(apiID) // an hour
 		short := w.root.leaf(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Minute) }, webID)
 		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{short.Leaf}}
-		if at := s.DrainConnection(state); !at.Before(short.Leaf.NotAfter) {
+		if at := s.DrainConnection(state, jitter); !at.Before(short.Leaf.NotAfter) {
 			t.Errorf("drains at %s, the peer's certificate ends at %s", at, short.Leaf.NotAfter)
 		}
-		if at := s.DrainConnection(tls.ConnectionState{}); !at.After(short.Leaf.NotAfter) || !at.Before(s.NotAfter()) {
+		if at := s.DrainConnection(tls.ConnectionState{}, jitter); !at.After(short.Leaf.NotAfter) || !at.Before(s.NotAfter()) {
 			t.Errorf("without a peer's certificate: drains at %s, ours ends at %s", at, s.NotAfter())
-		}
-		if at := s.DrainBefore(); !at.Before(s.NotAfter()) {
-			t.Errorf("drains at %s, ours ends at %s", at, s.NotAfter())
 		}
 		if at := s.ConnectionEnd(state); !at.Equal(short.Leaf.NotAfter) {
 			t.Errorf("ends at %s, the peer's certificate at %s", at, short.Leaf.NotAfter)

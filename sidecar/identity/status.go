@@ -36,7 +36,7 @@ func (c *Current) Status() Status {
 	st.Source = s.source
 	st.Serial = s.certificate.Leaf.SerialNumber.Text(16)
 	st.NotBefore, st.NotAfter = s.notBefore, s.notAfter
-	st.Expired = time.Now().After(s.notAfter)
+	st.Expired = s.now().After(s.notAfter)
 	st.Generation = s.generation
 	for _, d := range s.domains {
 		st.TrustDomains = append(st.TrustDomains, d.Name())

@@ -163,7 +163,7 @@ func (s *Snapshot) verifyPeer(state tls.ConnectionState, usage x509.ExtKeyUsage,
 	if len(chain) == 0 {
 		return refuse(policy.TLSNoCertificate, "no certificate was presented; accepted: %s", accepted)
 	}
-	now := time.Now()
+	now := s.now()
 	v, hit := s.verdicts.find(chain, usage, now)
 	if !hit {
 		var r *refusal

@@ -209,7 +209,8 @@ func (d *Downstream) prove(state tls.ConnectionState, snap *identity.Snapshot) e
 	if err != nil {
 		return identity.Classify(err, true)
 	}
-	l, drain := d.loop.loop, snap.DrainConnection(state)
+	l := d.loop.loop
+	drain := snap.DrainConnection(state, l.Rand())
 	d.expires = l.Nanos() + int64(drain.Sub(l.Now()))
 	// A close without a word may meet a request on its way. Halfway to the end of the
 	// certificate every busy client has been told, and a proxy of ours, which does not

@@ -73,8 +73,8 @@ func (c *Conn) secure(to *target) error {
 	}
 	c.PeerID, c.Transport, c.peer = id.String(), t, id
 	c.proof = to.snapshot.EndpointProof(state)
-	until := to.snapshot.DrainConnection(state)
 	loop := c.raw.Loop()
+	until := to.snapshot.DrainConnection(state, loop.Rand())
 	c.expires = loop.Nanos() + int64(until.Sub(loop.Now()))
 	return nil
 }
