@@ -54,6 +54,9 @@ func (h *Host) Serve(addr string, react func(*Peer)) *Server {
 	return server
 }
 
+// React makes react be called with every change, as that of Serve is.
+func (p *Peer) React(react func(*Peer)) { p.react = react }
+
 // Server is a scripted listener.
 type Server struct {
 	socket *socket
@@ -184,6 +187,9 @@ func (p *Peer) Remote() netip.AddrPort { return p.socket.remote }
 
 // Return puts back what Take returned and was not used.
 func (p *Peer) Return(text string) { p.got = append([]byte(text), p.got...) }
+
+// LocalAddr is our end.
+func (p *Peer) LocalAddr() netip.AddrPort { return p.socket.local }
 
 // Size is len(Got()) without the copy.
 func (p *Peer) Size() int { return len(p.got) }

@@ -73,8 +73,12 @@ func (p *poller) report(events []engine.Event) int {
 		taken++
 		s.queued = false
 		if r := s.level(); r != 0 {
+			w := p.host.world
+			w.note('e', uint64(s.fd), uint64(r))
+			if w.reports++; w.options.Lose > 0 && w.reports%w.options.Lose == 0 {
+				continue
+			}
 			events[n] = engine.Event{Token: s.token, Ready: r}
-			p.host.world.note("event", s.fd, r)
 			n++
 		}
 		if token, ok := p.ghosts[s.fd]; ok && n < len(events) {
@@ -153,7 +157,7 @@ func (p *poller) Accept(fd int) (int, netip.AddrPort, error) {
 		return -1, netip.AddrPort{}, err
 	}
 	l.queue = l.queue[1:]
-	p.host.world.note("accept", fd, conn)
+	p.host.world.note('a', uint64(fd), uint64(conn))
 	return conn, s.remote, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -224,4 +225,86 @@ func TestAddressesAndDescriptors(t *testing.T) {
 	if n := h.Open(); n != 2 { // the listener's
 		t.Errorf("%d descriptors", n)
 	}
+}
+
+// TestCutLinksHoldWhatIsSent: nothing gets through a cut link, everything does after it, in
+// order, and other links never notice.
+func TestCutLinksHoldWhatIsSent(t *testing.T) {
+	w := world(t, sim.Options{Seed: 3, MinDelay: time.Millisecond, MaxDelay: 9 * time.Millisecond, Segment: 3})
+	a, b, c := w.Host("10.0.0.1"), w.Host("10.0.0.2"), w.Host("10.0.0.3")
+	server := b.Serve("10.0.0.2:80", func(*sim.Peer) {})
+	cut, other := a.Dial(server.Addr()), c.Dial(server.Addr())
+	cut.Send("before ")
+	w.RunFor(time.Second)
+	w.Cut(b, a)
+	cut.Send("and behind")
+	other.Send("beside")
+	late := a.Dial(server.Addr())
+	w.RunFor(time.Minute)
+	got := func() (all []string) {
+		for _, p := range server.Peers() {
+			all = append(all, p.Got())
+		}
+		slices.Sort(all)
+		return all
+	}
+	if all := got(); len(all) != 2 || all[0] != "before " || all[1] != "beside" {
+		t.Errorf("while the link is cut: %q", all)
+	}
+	w.Heal(a, b)
+	w.RunFor(time.Second)
+	if all := got(); len(all) != 3 || all[1] != "before and behind" {
+		t.Errorf("after it was healed: %q", all)
+	}
+	for _, p := range append(server.Peers(), cut, other, late) {
+		p.Close()
+	}
+	server.Close()
+	w.RunFor(time.Second)
+}
+
+// TestKilledProcessLeavesNothing: whoever was connected learns of it at once, the address is
+// free, and a new engine takes it.
+func TestKilledProcessLeavesNothing(t *testing.T) {
+	w := world(t, sim.Options{Seed: 4, MinDelay: time.Millisecond, MaxDelay: 9 * time.Millisecond})
+	h := w.Host("10.0.0.1")
+	first := start(t, h, 2)
+	addr := echo(t, first, "10.0.0.1:80")
+	p := w.Host("10.0.0.2").Dial(addr)
+	p.Send("x")
+	w.RunFor(time.Second)
+	began := w.Now()
+	if err := w.Kill(first); err != nil {
+		t.Error(err)
+	}
+	if w.Now() != began {
+		t.Errorf("killing took %v", w.Now().Sub(began))
+	}
+	w.RunFor(10 * time.Millisecond)
+	if !p.Over() || p.Got() != "x" {
+		t.Errorf("the peer got %q, over %v", p.Got(), p.Over())
+	}
+	refused := w.Host("10.0.0.2").Dial(addr)
+	w.RunFor(time.Second)
+	if refused.Err() == nil {
+		t.Error("somebody still listens")
+	}
+	echo(t, start(t, h, 1), "10.0.0.1:80")
+	again := w.Host("10.0.0.2").Dial(addr)
+	again.Send("y")
+	w.RunFor(time.Second)
+	if again.Got() != "y" {
+		t.Errorf("the next process answered %q", again.Got())
+	}
+	if !w.Break(h, w.Host("10.0.0.2"), func(n int) int { return n - 1 }) {
+		t.Error("no connection to break")
+	}
+	w.RunFor(time.Second)
+	if again.Err() == nil {
+		t.Error("a broken connection ended without an error")
+	}
+	for _, p := range []*sim.Peer{p, refused, again} {
+		p.Close()
+	}
+	w.RunFor(time.Second)
 }

@@ -164,7 +164,7 @@ func (s *socket) shutdown() error {
 // written goes out, and then the FIN.
 func (s *socket) close(reset bool) {
 	w := s.host.world
-	w.note("close", s.fd, reset)
+	w.note('c', uint64(s.fd), flag(reset))
 	s.host.sockets[s.fd] = nil
 	if s.poller != nil {
 		s.poller.forget(s)

@@ -13,6 +13,12 @@ import (
 // send makes f happen at the other end.
 func (s *socket) send(f func()) {
 	w := s.host.world
+	if l := w.linkOf(s); l.a != l.b {
+		if waiting, ok := w.cut[l]; ok {
+			w.cut[l] = append(waiting, held{s, f})
+			return
+		}
+	}
 	s.last = max(s.last, w.now+w.delay())
 	w.agenda.add(s.last, f)
 }
@@ -44,7 +50,7 @@ func (s *socket) pump() {
 func (s *socket) arrive(data []byte) {
 	from := s.other
 	from.flying -= len(data)
-	s.host.world.note("arrive", s.local, s.remote, len(data))
+	s.host.world.note('d', place(s.local), place(s.remote), uint64(len(data)))
 	switch s.state {
 	case closed: // nobody is there
 		s.out = nil
@@ -61,7 +67,7 @@ func (s *socket) arrive(data []byte) {
 
 // finish takes the FIN.
 func (s *socket) finish() {
-	s.host.world.note("fin", s.local, s.remote)
+	s.host.world.note('f', place(s.local), place(s.remote))
 	if s.state == open {
 		s.ended = true
 		s.edge()
@@ -79,7 +85,7 @@ func (s *socket) abandon() {
 
 // reset takes a RST.
 func (s *socket) reset() {
-	s.host.world.note("rst", s.local, s.remote)
+	s.host.world.note('x', place(s.local), place(s.remote))
 	switch {
 	case s.state == closed:
 		s.out = nil
@@ -106,7 +112,7 @@ func (h *Host) connect(addr netip.AddrPort) (*socket, error) {
 		from = addr.Addr()
 	}
 	s.local, s.remote = netip.AddrPortFrom(from, h.ephemeral()), addr
-	h.world.note("connect", s.local, addr)
+	h.world.note('s', place(s.local), place(addr))
 	s.send(func() { s.knock(0) })
 	return s, nil
 }

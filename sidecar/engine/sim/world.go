@@ -1,9 +1,10 @@
 package sim
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
+	"math/bits"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -28,6 +29,8 @@ type Options struct {
 	Phantoms bool
 	// Backlog is how many connections wait for Accept in one listening socket; default 128.
 	Backlog int
+	// Lose plants a bug: each Lose-th report of readiness is never made; 0: none is lost.
+	Lose uint64
 }
 
 // World is one simulated network with its hosts, its time, and the engines that live on it.
@@ -39,12 +42,14 @@ type World struct {
 	hosts     map[netip.Addr]*Host
 	listening map[listenKey][]*socket
 	dark      map[netip.AddrPort]bool
+	cut       map[link][]held // what waits for the link to come back
 	engines   []*engine.Engine
 	loops     []*engine.Loop
 	pollers   []*poller
 	ending    bool // engines are closed and turn by themselves
 	stirred   bool // something was delivered in this round
 	trace     uint64
+	reports   uint64 // of readiness
 }
 
 // epoch is what the wall clock shows when a World begins.
@@ -63,7 +68,7 @@ func New(o Options) *World {
 	}
 	return &World{
 		options: o, random: rand.New(rand.NewPCG(o.Seed, 0x6c617262)), now: int64(time.Second),
-		hosts: map[netip.Addr]*Host{}, listening: map[listenKey][]*socket{}, dark: map[netip.AddrPort]bool{},
+		hosts: map[netip.Addr]*Host{}, listening: map[listenKey][]*socket{}, dark: map[netip.AddrPort]bool{}, cut: map[link][]held{},
 	}
 }
 
@@ -80,17 +85,40 @@ func (w *World) Now() time.Time { return worldClock{w}.Now() }
 // touch a loop.
 func (w *World) After(d time.Duration, f func()) { w.agenda.add(w.now+int64(max(d, 0)), f) }
 
-// Blackhole makes addr answer no attempt to connect.
+// Blackhole makes addr answer no attempt to connect, until Restore.
 func (w *World) Blackhole(addr netip.AddrPort) { w.dark[addr] = true }
+
+// Restore ends Blackhole: who still tries gets through with the next SYN.
+func (w *World) Restore(addr netip.AddrPort) { delete(w.dark, addr) }
 
 // Trace is a hash of everything that happened: two runs that had the same schedule have the
 // same trace.
 func (w *World) Trace() uint64 { return w.trace }
 
-func (w *World) note(what string, args ...any) {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%d %d %s %v", w.trace, w.now, what, args)
-	w.trace = h.Sum64()
+// note takes one more thing that happened into the trace: a step of FNV-1a by words, with a
+// rotation so that high bits count.
+func (w *World) note(what byte, args ...uint64) {
+	h := w.mix(w.trace, uint64(w.now))
+	h = w.mix(h, uint64(what))
+	for _, a := range args {
+		h = w.mix(h, a)
+	}
+	w.trace = h
+}
+
+func (w *World) mix(h, v uint64) uint64 { return bits.RotateLeft64((h^v)*0x9e3779b97f4a7c15, 29) }
+
+// place is an address as a word of the trace.
+func place(a netip.AddrPort) uint64 {
+	b := a.Addr().As16()
+	return binary.BigEndian.Uint64(b[8:])<<16 ^ uint64(a.Port())
+}
+
+func flag(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // maxRounds is how often loops may turn without letting time pass before a test is told that
@@ -131,7 +159,7 @@ func (w *World) RunFor(d time.Duration) { w.Run(d, nil) }
 func (w *World) round() (ran bool) {
 	for _, i := range w.random.Perm(len(w.loops)) {
 		if w.loops[i].Step(-1) {
-			w.note("ran", i)
+			w.note('r', uint64(i))
 			ran = true
 		}
 	}
@@ -162,6 +190,10 @@ func (w *World) next() int64 {
 	return next
 }
 
+// Quiet reports that nothing is under way and no timer runs: left alone, nothing would ever
+// happen again.
+func (w *World) Quiet() bool { return w.next() < 0 }
+
 // deliver makes happen what is due.
 func (w *World) deliver() {
 	for f := w.agenda.take(w.now); f != nil; f = w.agenda.take(w.now) {
@@ -191,10 +223,8 @@ func (w *World) Close() error {
 	w.ending = true
 	var errs []error
 	for i, e := range w.engines {
-		errs = append(errs, e.Close())
-		s := e.Stats().Total()
-		if s.Tasks+s.Coroutines+s.Conns+s.Buffers+s.Offloads != 0 {
-			errs = append(errs, fmt.Errorf("sim: engine %d left %+v", i, s))
+		if err := end(e); err != nil {
+			errs = append(errs, fmt.Errorf("sim: engine %d: %w", i, err))
 		}
 	}
 	for _, h := range w.hosts {
@@ -204,4 +234,14 @@ func (w *World) Close() error {
 	}
 	w.engines, w.loops, w.pollers = nil, nil, nil
 	return errors.Join(errs...)
+}
+
+// end closes an engine and says what it left behind.
+func end(e *engine.Engine) error {
+	err := e.Close()
+	s := e.Stats().Total()
+	if s.Tasks+s.Coroutines+s.Conns+s.Buffers+s.Offloads != 0 {
+		err = errors.Join(err, fmt.Errorf("left behind: %+v", s))
+	}
+	return err
 }
