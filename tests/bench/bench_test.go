@@ -68,6 +68,8 @@ func TestJudge(t *testing.T) {
 		{"not measured", line{Target: 0.85, Error: "gone"}, true, unmeasured, 1},
 		{"a tail beside others", line{Target: 1.15, Rate: 1, Disturbed: 2, Rounds: []pair{{1, 1}}, summary: summary{Ratio: 1}}, true, beside, 1},
 		{"CPU beside others", line{Target: 1.15, Disturbed: 2, Rounds: []pair{{1, 1}}, summary: summary{Ratio: 1}}, true, met, 0},
+		{"within its limit", line{Limit: 32, summary: summary{Subject: 31, Ratio: 2}}, true, met, 0},
+		{"over its limit", line{Limit: 32, summary: summary{Subject: 33, Ratio: 0.1}}, true, missed, 1},
 		{"noise run", line{Target: 0.85, summary: summary{Ratio: 2}}, false, unjudged, 0},
 	}
 	for _, c := range cases {
@@ -91,10 +93,10 @@ func TestParseProc(t *testing.T) {
 	if _, err := parseSchedstat([]byte("687588\n")); err == nil {
 		t.Error("schedstat: a short line was taken")
 	}
-	if got, err := parsePSS([]byte("5-7 ---p 0 0 0 [rollup]\nRss:  1640 kB\nPss:   204 kB\nPss_Anon: 96 kB\n")); err != nil || got != 204<<10 {
+	if got, err := parseRollup([]byte("5-7 ---p 0 0 0 [rollup]\nRss:  1640 kB\nPss:   204 kB\nPss_Anon: 96 kB\n"), "Pss:"); err != nil || got != 204<<10 {
 		t.Errorf("pss: %v, %v", got, err)
 	}
-	if _, err := parsePSS([]byte("Rss: 1 kB\n")); err == nil {
+	if _, err := parseRollup([]byte("Rss: 1 kB\n"), "Pss:"); err == nil {
 		t.Error("pss: taken from nowhere")
 	}
 	stat := []byte("cpu 1 2 3 400 5 6 7 8\ncpu1 1 2 3 40 5 6 7 8\ncpu11 1 2 3 99 9 6 7 8\n")
@@ -118,7 +120,7 @@ func TestProcOfThisProcess(t *testing.T) {
 	if err != nil || after <= before {
 		t.Errorf("cpu time went from %v to %v, %v", before, after, err)
 	}
-	if pss, err := residentBytes(os.Getpid()); err != nil || pss < 1<<20 {
+	if pss, err := proportionalBytes(os.Getpid()); err != nil || pss < 1<<20 {
 		t.Errorf("memory %d, %v", pss, err)
 	}
 	if _, err := cpuTime(-1); err == nil {
@@ -148,7 +150,7 @@ func TestLoadAgainstOrigin(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := loadSpec{Addr: addrs.HTTP, HTTP: true, Size: smallBody, Conns: 8, Window: 100 * time.Millisecond,
-		Watch: watched{Proxy: origin.pid(), Origin: os.Getpid(), CPUs: []int{firstCPU(t)}}}
+		Watch: watched{Proxies: []int{origin.pid()}, Origin: os.Getpid(), CPUs: []int{firstCPU(t)}}}
 	cases := []struct {
 		name   string
 		change func(*loadSpec)
@@ -157,6 +159,7 @@ func TestLoadAgainstOrigin(t *testing.T) {
 		{"large", func(s *loadSpec) { s.Size = largeBody }},
 		{"new connections", func(s *loadSpec) { s.NewConn = true }},
 		{"ping-pong", func(s *loadSpec) { s.HTTP, s.Addr, s.Size = false, addrs.Echo, message }},
+		{"a connection for each message", func(s *loadSpec) { s.HTTP, s.Addr, s.Size, s.NewConn = false, addrs.Echo, message, true }},
 		{"open loop", func(s *loadSpec) { s.Rate = 500 }},
 	}
 	for _, c := range cases {
@@ -247,22 +250,102 @@ func feedAll(c *client, answer []byte, step int) (complete bool, err error) {
 	return complete, err
 }
 
+func TestBulkIsReceivedAndChecked(t *testing.T) {
+	o, addrs, err := newOrigin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- o.serve(ctx) }()
+	spec := loadSpec{Addr: addrs.Bulk, Bulk: true, Conns: 2, Window: 200 * time.Millisecond,
+		Watch: watched{Proxies: []int{os.Getpid()}, Origin: os.Getpid(), CPUs: []int{firstCPU(t)}}}
+	r, err := readBulk(spec)
+	if err != nil || r.Requests == 0 || r.CPU <= 0 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if _, err := (&bulkReader{fd: -1}).receive(make([]byte, bulkChecked), body(bulkPeriod)); err == nil {
+		t.Error("a dead connection was read")
+	}
+}
+
 func TestConfigurationsAreComplete(t *testing.T) {
-	s := site{Origin: originAddrs{HTTP: "127.0.0.1:1", Echo: "127.0.0.1:2"}, Cert: "/c", Key: "/k", Both: "/b", HTTP: "127.0.0.1:3", HTTPS: "127.0.0.1:4", TCP: "127.0.0.1:5", FDs: 99}
-	for _, c := range []contender{haproxy("haproxy", "haproxy", false), larboard("larboard", "larboard")} {
-		file, err := c.writeConfig(t.TempDir(), s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, part := range []string{s.Origin.HTTP, s.Origin.Echo, s.HTTP, s.HTTPS, s.TCP} {
-			if !bytes.Contains(text, []byte(part)) {
-				t.Errorf("%s: %s is missing in\n%s", c.name, part, text)
+	s := site{Origin: originAddrs{HTTP: "127.0.0.1:1", Echo: "127.0.0.1:2", Bulk: "127.0.0.1:11"}, FDs: 99, WantMutual: true,
+		HTTP: "127.0.0.1:3", HTTPS: "127.0.0.1:4", TCP: "127.0.0.1:5", Bulk: "127.0.0.1:6", Mutual: "127.0.0.1:7",
+		Near: "127.0.0.1:8", Far: "127.0.0.1:9", Agent: "127.0.0.1:10"}
+	one := []string{s.Origin.HTTP, s.Origin.Echo, s.Origin.Bulk, s.HTTP, s.HTTPS, s.TCP, s.Bulk, s.Mutual}
+	far, near := []string{s.Far, s.Origin.HTTP}, []string{s.Near, s.Far}
+	cases := []struct {
+		contender contender
+		want      [][]string // by part
+	}{
+		{haproxy("haproxy", "haproxy", "", false), [][]string{one}},
+		{larboard("larboard", "larboard"), [][]string{one}},
+		{haproxyPair("haproxy", false), [][]string{far, near}},
+		{larboardPair("larboard-pair", "larboard"), [][]string{far, near}},
+		{larboardConsul("larboard"), [][]string{{s.Agent, s.HTTP}}},
+	}
+	for _, c := range cases {
+		for i, p := range c.contender.parts {
+			file, err := p.writeConfig(t.TempDir(), &s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(text, []byte("@")) {
+				t.Errorf("%s: left unfilled:\n%s", p.name, text)
+			}
+			for _, part := range c.want[i] {
+				if !bytes.Contains(text, []byte(part)) {
+					t.Errorf("%s: %s is missing in\n%s", p.name, part, text)
+				}
 			}
 		}
+	}
+}
+
+func TestEveryScenarioHasItsSides(t *testing.T) {
+	known := map[string]bool{"": true}
+	for _, name := range []string{"haproxy", "haproxy-auto", "haproxy-forced", "haproxy-pair", "larboard", "larboard-pair"} {
+		c, err := (&bench{}).contender(t.Context(), name)
+		if err != nil || c.name != name {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+		known[name] = true
+	}
+	for _, name := range []string{"query", "consul-pair", "ghostunnel-pair", "larboard-consul"} {
+		known[name] = true // which build what they need
+	}
+	names := map[string]bool{}
+	for _, s := range scenarios {
+		if !known[s.against] || !known[s.with] || names[s.name] || s.target == 0 && s.limit == 0 {
+			t.Errorf("scenario %+v", s)
+		}
+		names[s.name] = true
+	}
+	if _, err := (&bench{}).contender(t.Context(), "nobody"); err == nil {
+		t.Error("an unknown contender was found")
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	values := []float64{5, 1, 4, 2, 3}
+	for q, want := range map[float64]float64{0: 1, 0.2: 1, 0.5: 3, 0.99: 5, 1: 5} {
+		if got := quantile(values, q); got != want {
+			t.Errorf("%v: got %v, want %v", q, got, want)
+		}
+	}
+	if !math.IsNaN(quantile(nil, 0.5)) {
+		t.Error("a quantile of nothing")
 	}
 }
 
@@ -305,7 +388,7 @@ func TestRepeaterGivesUpInTime(t *testing.T) {
 	l := &line{}
 	r := repeater{bench: &bench{self: os.Args[0], loadCPU: cpu}, line: l, limit: -1, spare: 1}
 	spec := loadSpec{Addr: addrs.HTTP, HTTP: true, Size: smallBody, Conns: 2, Window: 100 * time.Millisecond,
-		Watch: watched{Proxy: origin.pid(), Origin: os.Getpid(), CPUs: []int{cpu}}}
+		Watch: watched{Proxies: []int{origin.pid()}, Origin: os.Getpid(), CPUs: []int{cpu}}}
 	if _, err := r.window(t.Context(), spec); err != nil || r.spare != 0 || l.Disturbed != 1 {
 		t.Errorf("spare %d, disturbed %d, %v", r.spare, l.Disturbed, err)
 	}

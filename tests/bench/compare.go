@@ -15,13 +15,14 @@ import (
 
 // bench is one comparison under way.
 type bench struct {
-	o                  options
-	self, dir          string
-	proxyCPU, loadCPU  int
-	reference, subject contender
-	site               site
-	origin             *process
-	progress           io.Writer
+	o                 options
+	self, dir         string
+	proxyCPU, loadCPU int
+	larboard          string // the binary measured
+	site              site
+	origin            *process
+	consul            *consulAgent // nil until a scenario needs it
+	progress          io.Writer
 }
 
 // compare runs the selected scenarios. A scenario that fails is reported as
@@ -50,7 +51,11 @@ func compare(ctx context.Context, o options) (*report, error) {
 	if err := b.origin.decode(ctx, 10*time.Second, &b.site.Origin); err != nil {
 		return nil, err
 	}
-	return b.scenarios(ctx)
+	rep, err := b.scenarios(ctx)
+	if b.consul != nil {
+		b.consul.process.stop()
+	}
+	return rep, err
 }
 
 func (b *bench) scenarios(ctx context.Context) (*report, error) {
@@ -86,23 +91,15 @@ func (b *bench) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	b.reference = haproxy("haproxy", b.o.haproxy, b.o.bare)
-	b.subject = haproxy("haproxy again", b.o.haproxy, b.o.bare)
+	var err error
 	if !b.o.noise {
-		binary, err := b.larboardBinary(ctx)
-		if err != nil {
+		if b.larboard, err = b.larboardBinary(ctx); err != nil {
 			return err
 		}
-		b.subject = larboard("larboard", binary)
 	}
-	if b.o.baseline != "" {
-		b.reference = larboard("baseline", b.o.baseline)
-	}
-	files, err := writeCertificate(b.dir)
-	if err != nil {
+	if b.site.Files, err = writeCertificates(b.dir); err != nil {
 		return err
 	}
-	b.site.Cert, b.site.Key, b.site.Both = files.cert, files.key, files.both
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("open files: %w", err)

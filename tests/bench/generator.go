@@ -167,7 +167,7 @@ func (g *generator) ready(i int32, now time.Time) error {
 	switch {
 	case err == nil && !complete:
 		return nil
-	case err == nil && g.spec.NewConn:
+	case err == nil && g.spec.NewConn && g.spec.HTTP:
 		return nil // the proxy closes; that it does is part of the exchange
 	case errors.Is(err, io.EOF) && c.done:
 	case err != nil:

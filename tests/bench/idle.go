@@ -26,7 +26,7 @@ func (b *bench) idleMemory(ctx context.Context, s scenario, p *proxy) (float64, 
 	if err := pause(ctx, b.o.settle/2); err != nil {
 		return 0, err
 	}
-	before, err := residentBytes(p.pid())
+	before, err := proportionalBytes(p.pids()[0])
 	if err != nil {
 		return 0, err
 	}
@@ -51,7 +51,7 @@ func (b *bench) holding(ctx context.Context, s scenario, p *proxy) (int64, error
 	if err := pause(ctx, b.o.settle); err != nil {
 		return 0, err
 	}
-	after, err := residentBytes(p.pid())
+	after, err := proportionalBytes(p.pids()[0])
 	if err != nil {
 		return 0, err
 	}

@@ -27,11 +27,24 @@ type loadSpec struct {
 	Size    int           `json:"size"` // of the answer's body, or of the message echoed
 	Conns   int           `json:"conns"`
 	NewConn bool          `json:"new_conn"` // a connection for each request
-	CA      string        `json:"ca"`       // PEM file; TLS when set
-	Rate    float64       `json:"rate"`     // requests per second; 0: closed loop
+	TLS     tlsMode       `json:"tls"`
+	CA      string        `json:"ca"`   // PEM files, with TLS
+	Cert    string        `json:"cert"` // with mutual TLS
+	Key     string        `json:"key"`
+	Rate    float64       `json:"rate"` // requests per second; 0: closed loop
 	Window  time.Duration `json:"window"`
 	Idle    bool          `json:"idle"` // open, one request each, then hold
+	Bulk    bool          `json:"bulk"` // read a stream without end; Requests counts MiB
 }
+
+// tlsMode is what the client speaks.
+type tlsMode string
+
+const (
+	plainText tlsMode = ""
+	serverTLS tlsMode = "server"
+	mutualTLS tlsMode = "mutual" // with a client certificate
+)
 
 // loadResult is what the child prints.
 type loadResult struct {
@@ -62,6 +75,13 @@ func runLoad(argument string, in io.Reader, out io.Writer) error {
 	// Without this the kernel may deliver a wake-up 50 us late.
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("load: timer slack: %w", err)
+	}
+	if spec.Bulk {
+		result, err := readBulk(spec)
+		if err != nil {
+			return fmt.Errorf("load: %w", err)
+		}
+		return json.NewEncoder(out).Encode(result)
 	}
 	g, err := newGenerator(spec)
 	if err != nil {
@@ -153,7 +173,7 @@ func (s loadSpec) request() []byte {
 // clientTLS asks for what both proxies speak, so that both do the same work:
 // TLS 1.3 and X25519. AES-128-GCM is first in what crypto/tls offers.
 func (s loadSpec) clientTLS() (*tls.Config, error) {
-	if s.CA == "" {
+	if s.TLS == plainText {
 		return nil, nil
 	}
 	pem, err := os.ReadFile(s.CA)
@@ -164,10 +184,18 @@ func (s loadSpec) clientTLS() (*tls.Config, error) {
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("certificate: none in %s", s.CA)
 	}
-	return &tls.Config{
+	config := &tls.Config{
 		RootCAs:          pool,
 		ServerName:       serverName,
 		MinVersion:       tls.VersionTLS13,
 		CurvePreferences: []tls.CurveID{tls.X25519},
-	}, nil
+	}
+	if s.TLS == mutualTLS {
+		pair, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+		if err != nil {
+			return nil, fmt.Errorf("certificate: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
 }

@@ -9,16 +9,28 @@ import (
 
 // measure runs the rounds of one scenario.
 func (b *bench) measure(ctx context.Context, s scenario) (line, error) {
-	l := line{Name: s.name, About: s.about, Unit: s.unit(), Target: s.target, site: b.site}
-	l.site.Buffer = s.buffer
+	l := line{Name: s.name, About: s.about, Unit: s.kind.unit(), Target: s.target, Limit: s.limit, site: b.site}
+	l.site.Buffer, l.site.WantMutual = s.buffer, s.spec.TLS == mutualTLS
 	var err error
-	switch {
-	case s.idle > 0:
-		err = b.measureIdle(ctx, s, &l)
-	case s.tail:
-		err = b.measureTail(ctx, s, &l)
-	default:
+	if l.reference, l.subject, err = b.sides(ctx, s); err != nil {
+		return l, err
+	}
+	l.Against, l.With = l.reference.name, l.subject.name
+	switch s.kind {
+	case cpuEach:
 		err = b.measureCPU(ctx, s, &l)
+	case idleMemory:
+		err = b.measureIdle(ctx, s, &l)
+	case tailLatency:
+		err = b.measureTail(ctx, s, &l)
+	case bulkCPU, bulkTime:
+		err = b.measureBulk(ctx, s, &l)
+	case addedDelay:
+		err = b.measureAdded(ctx, s, &l)
+	case residentSet:
+		err = b.measureResident(ctx, s, &l)
+	case propagation:
+		err = b.measurePropagation(ctx, s, &l)
 	}
 	if err == nil {
 		l.summary = summarize(l.Rounds)
@@ -39,7 +51,7 @@ func (b *bench) rounds(ctx context.Context, l *line, n int, measure value) error
 	for i := range n {
 		var p pair
 		for _, subject := range []bool{i%2 == 1, i%2 == 0} {
-			v, err := b.fresh(ctx, l.site, subject, measure)
+			v, err := b.fresh(ctx, l, subject, measure)
 			if err != nil {
 				return err
 			}
@@ -50,21 +62,21 @@ func (b *bench) rounds(ctx context.Context, l *line, n int, measure value) error
 			}
 		}
 		l.Rounds = append(l.Rounds, p)
-		fmt.Fprintf(b.progress, "%-10s %d/%d  %s %s  %s %s %s  ratio %.3f\n", l.Name, i+1, n,
-			b.reference.name, figure(p.Reference), b.subject.name, figure(p.Subject), l.Unit, p.ratio())
+		fmt.Fprintf(b.progress, "%-14s %d/%d  %s %s  %s %s %s  ratio %.3f\n", l.Name, i+1, n,
+			l.Against, figure(p.Reference), l.With, figure(p.Subject), l.Unit, p.ratio())
 	}
 	return nil
 }
 
-func (b *bench) fresh(ctx context.Context, where site, subject bool, measure value) (float64, error) {
-	c := b.reference
+func (b *bench) fresh(ctx context.Context, l *line, subject bool, measure value) (float64, error) {
+	c := l.reference
 	if subject {
-		c = b.subject
+		c = l.subject
 	}
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	p, err := c.start(ctx, b.proxyCPU, b.dir, where)
+	p, err := c.start(ctx, b.proxyCPU, b.dir, l.site)
 	if err != nil {
 		return 0, err
 	}
@@ -93,13 +105,22 @@ func (b *bench) measureCPU(ctx context.Context, s scenario, l *line) error {
 func (b *bench) spec(s scenario, p *proxy, window time.Duration) loadSpec {
 	spec := s.spec
 	spec.Window = window
-	spec.Watch = watched{Proxy: p.pid(), Origin: b.origin.pid(), CPUs: []int{b.proxyCPU, b.loadCPU}}
-	spec.Addr = p.site.TCP
-	if spec.HTTP {
+	spec.Watch = watched{Proxies: p.pids(), Origin: b.origin.pid(), CPUs: []int{b.proxyCPU, b.loadCPU}}
+	files := p.site.Files
+	spec.CA, spec.Cert, spec.Key = files.CA, files.Client.Cert, files.Client.Key
+	switch {
+	case len(p.parts) > 1:
+		spec.Addr = p.site.Near
+	case spec.Bulk:
+		spec.Addr = p.site.Bulk
+	case !spec.HTTP:
+		spec.Addr = p.site.TCP
+	case spec.TLS == serverTLS:
+		spec.Addr = p.site.HTTPS
+	case spec.TLS == mutualTLS:
+		spec.Addr = p.site.Mutual
+	default:
 		spec.Addr = p.site.HTTP
-	}
-	if spec.CA != "" {
-		spec.Addr, spec.CA = p.site.HTTPS, p.site.Cert
 	}
 	return spec
 }

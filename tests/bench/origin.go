@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -23,10 +24,11 @@ const requestLimit = 8 << 10
 type originAddrs struct {
 	HTTP string `json:"http"`
 	Echo string `json:"echo"`
+	Bulk string `json:"bulk"`
 }
 
-// runOrigin answers GET /N with a body of N bytes and echoes on a second
-// port, until ctx ends. It is the cheapest thing that keeps the contract
+// runOrigin answers GET /N with a body of N bytes, echoes on a second port and
+// sends without end on a third, until ctx ends. It is the cheapest thing that keeps the contract
 // (keep-alive, Content-Length, pipelining), since its CPU is the load's.
 func runOrigin(ctx context.Context, out io.Writer) error {
 	o, addrs, err := newOrigin()
@@ -45,6 +47,8 @@ func runOrigin(ctx context.Context, out io.Writer) error {
 type origin struct {
 	poll       *poller
 	http, echo int // listening descriptors
+	bulk       int
+	content    *os.File // of what is sent on bulk
 	conns      map[int32]*originConn
 	answers    map[int][]byte // by body size
 	buf        [64 << 10]byte
@@ -53,6 +57,8 @@ type origin struct {
 type originConn struct {
 	fd      int
 	echo    bool
+	bulk    bool
+	sent    int64  // on bulk, offset in content
 	partial []byte // of a request
 	unsent  []byte // while not empty the connection is watched for writing only
 	closing bool   // after unsent has gone
@@ -71,7 +77,13 @@ func newOrigin() (*origin, originAddrs, error) {
 	if o.echo, addrs.Echo, err = listen(); err != nil {
 		return nil, addrs, err
 	}
-	for _, fd := range []int{o.http, o.echo} {
+	if o.bulk, addrs.Bulk, err = listen(); err != nil {
+		return nil, addrs, err
+	}
+	if o.content, err = bulkContent(); err != nil {
+		return nil, addrs, err
+	}
+	for _, fd := range []int{o.http, o.echo, o.bulk} {
 		if err := poll.watch(unix.EPOLL_CTL_ADD, fd, int32(fd), unix.EPOLLIN); err != nil {
 			return nil, addrs, err
 		}
@@ -85,6 +97,8 @@ func (o *origin) close() {
 	}
 	unix.Close(o.http)
 	unix.Close(o.echo)
+	unix.Close(o.bulk)
+	o.content.Close()
 	o.poll.close()
 }
 
@@ -95,7 +109,7 @@ func (o *origin) serve(ctx context.Context) error {
 			return fmt.Errorf("origin: %w", err)
 		}
 		for _, e := range events {
-			if fd := int(e.Fd); fd == o.http || fd == o.echo {
+			if fd := int(e.Fd); fd == o.http || fd == o.echo || fd == o.bulk {
 				o.accept(fd)
 			} else if c := o.conns[e.Fd]; c != nil && !o.ready(c) {
 				delete(o.conns, e.Fd)
@@ -116,16 +130,24 @@ func (o *origin) accept(listener int) {
 			unix.Close(fd)
 			continue
 		}
-		if err := o.poll.watch(unix.EPOLL_CTL_ADD, fd, int32(fd), unix.EPOLLIN); err != nil {
+		c := &originConn{fd: fd, echo: listener == o.echo, bulk: listener == o.bulk}
+		events := uint32(unix.EPOLLIN)
+		if c.bulk {
+			events = unix.EPOLLOUT
+		}
+		if err := o.poll.watch(unix.EPOLL_CTL_ADD, fd, int32(fd), events); err != nil {
 			unix.Close(fd)
 			continue
 		}
-		o.conns[int32(fd)] = &originConn{fd: fd, echo: listener == o.echo}
+		o.conns[int32(fd)] = c
 	}
 }
 
 // ready moves one connection on; false means that it is over.
 func (o *origin) ready(c *originConn) bool {
+	if c.bulk {
+		return o.pour(c)
+	}
 	if len(c.unsent) > 0 {
 		return o.flush(c)
 	}

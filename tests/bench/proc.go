@@ -49,28 +49,33 @@ func parseSchedstat(data []byte) (time.Duration, error) {
 	return time.Duration(ns), err
 }
 
-// residentBytes is the proportional set size of pid: resident memory with
+// proportionalBytes is the proportional set size of pid: resident memory with
 // shared pages divided among their users. Kernel memory of sockets is not in
 // it.
-func residentBytes(pid int) (int64, error) {
+func proportionalBytes(pid int) (int64, error) { return rollup(pid, "Pss:") }
+
+// residentSetBytes is all resident memory of pid, its program's pages included.
+func residentSetBytes(pid int) (int64, error) { return rollup(pid, "Rss:") }
+
+func rollup(pid int, field string) (int64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, fmt.Errorf("memory of process %d: %w", pid, err)
 	}
-	return parsePSS(data)
+	return parseRollup(data, field)
 }
 
-func parsePSS(rollup []byte) (int64, error) {
+func parseRollup(rollup []byte, field string) (int64, error) {
 	lines := bufio.NewScanner(bytes.NewReader(rollup))
 	for lines.Scan() {
-		rest, ok := strings.CutPrefix(lines.Text(), "Pss:")
+		rest, ok := strings.CutPrefix(lines.Text(), field)
 		if !ok {
 			continue
 		}
 		kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, "kB")), 10, 64)
 		return kib << 10, err
 	}
-	return 0, fmt.Errorf("smaps_rollup has no Pss line")
+	return 0, fmt.Errorf("smaps_rollup has no line %s", field)
 }
 
 // tick is the unit of /proc/stat (USER_HZ, which is 100 on every architecture

@@ -2,157 +2,125 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
 )
 
-// contender is one of the two proxies compared.
+// contender is one of the two sides compared: one proxy, or two in a row.
 type contender struct {
-	name   string
-	argv   func(config string) []string
-	config string // template over site
+	name  string
+	parts []part // started in this order
+	// setup runs before the parts; what it returns runs after them. May be nil.
+	setup func(ctx context.Context, s *site) (undo func(), err error)
+	// answers is where a request must succeed before anything is measured; may be nil.
+	answers func(*site) string
 }
 
-// site is what a proxy's configuration is made from.
+// part is one process.
+type part struct {
+	name    string
+	argv    func(config string, s *site) []string
+	config  string // template over site; empty: it has none
+	listens func(*site) []string
+}
+
+// site is what configurations are made from.
 type site struct {
-	HTTP, HTTPS, TCP string // where it listens
-	Origin           originAddrs
-	Cert, Key, Both  string
-	FDs              uint64 // open files this process may have
-	Buffer           int    // HAProxy's, where its default is not its best
+	HTTP, HTTPS, TCP, Bulk, Mutual string // where one proxy listens
+	Near, Far                      string // of two in a row: plain in, mutual TLS between
+	Agent, Consul                  string // address of the agent, path of the binary
+	Origin                         originAddrs
+	Files                          certificates
+	FDs                            uint64 // open files this process may have
+	Buffer                         int    // HAProxy's, where its default is not its best
+	WantMutual                     bool   // a mutual TLS listener is measured
 }
 
 // proxy is a running contender.
 type proxy struct {
-	*process
-	site site
+	name  string
+	parts []*process
+	site  site
+	undo  func()
 }
 
-// haproxy is its best for this work: one thread, upstream connections reused, no
-// log, and the same fields added to requests as Larboard adds, unless bare. no strict-limits and ulimit-n: with a maxconn that
-// is never reached it would otherwise insist on twice as many descriptors.
-func haproxy(name, binary string, bare bool) contender {
-	fields := haproxyFields
-	if bare {
-		fields = ""
+func (p *proxy) pids() (pids []int) {
+	for _, part := range p.parts {
+		pids = append(pids, part.pid())
 	}
-	return contender{
-		name:   name,
-		argv:   func(config string) []string { return []string{binary, "-q", "-db", "-f", config} },
-		config: strings.ReplaceAll(haproxyConfig, "@fields", fields),
-	}
+	return pids
 }
 
-// haproxyFields is how HAProxy's manual says to tell the endpoint where a request
-// came from, and to give it an id.
-const haproxyFields = `
-    option forwardfor
-    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
-    http-request set-header X-Forwarded-Host %[req.hdr(host)]
-    unique-id-format %[uuid()]
-    unique-id-header X-Request-ID`
-
-const haproxyConfig = `global
-    nbthread 1
-    maxconn 16000
-    ulimit-n {{.FDs}}
-    no strict-limits{{if .Buffer}}
-    tune.bufsize {{.Buffer}}{{end}}
-    ssl-default-bind-options ssl-min-ver TLSv1.3
-    ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256
-defaults
-    http-reuse always
-    timeout connect 5s
-    timeout client 10m
-    timeout server 10m
-    timeout http-request 10s
-    timeout http-keep-alive 10m
-frontend http
-    mode http
-    bind {{.HTTP}}@fields
-    default_backend http_origin
-frontend https
-    mode http
-    bind {{.HTTPS}} ssl crt {{.Both}}@fields
-    default_backend http_origin
-frontend tcp
-    mode tcp
-    bind {{.TCP}}
-    default_backend tcp_origin
-backend http_origin
-    mode http
-    server origin {{.Origin.HTTP}}
-backend tcp_origin
-    mode tcp
-    server origin {{.Origin.Echo}}
-`
-
-// larboard is one loop with what it does by default: counters, histograms,
-// timeouts, forwarded headers and request ids; only the access log is off.
-func larboard(name, binary string) contender {
-	return contender{
-		name:   name,
-		argv:   func(config string) []string { return []string{binary, "run", "-c", config} },
-		config: larboardConfig,
+// stop ends the parts, the last first.
+func (p *proxy) stop() {
+	for _, part := range slices.Backward(p.parts) {
+		part.stop()
+	}
+	if p.undo != nil {
+		p.undo()
 	}
 }
 
-const larboardConfig = `loops: 1
-access_log: "off"
-timeouts: {connect: 5s, request_head: 10s, idle: 10m, response_head: 10m, tunnel: 10m}
-listeners:
-- name: http
-  address: {{.HTTP}}
-  protocol: http
-  service: http_origin
-- name: https
-  address: {{.HTTPS}}
-  protocol: http
-  tls: {certificates: [{cert: {{.Cert}}, key: {{.Key}}}]}
-  service: http_origin
-- name: tcp
-  address: {{.TCP}}
-  protocol: tcp
-  service: tcp_origin
-services:
-- name: http_origin
-  endpoints: ["{{.Origin.HTTP}}"]
-- name: tcp_origin
-  endpoints: ["{{.Origin.Echo}}"]
-`
-
-// start writes the configuration, starts the proxy on cpu and waits until it
-// accepts on every port.
+// start writes the configurations, starts the parts on cpu and waits until they
+// accept everywhere.
 func (c contender) start(ctx context.Context, cpu int, dir string, s site) (*proxy, error) {
-	ports, err := freeAddrs(3)
+	addrs := []*string{&s.HTTP, &s.HTTPS, &s.TCP, &s.Bulk, &s.Mutual, &s.Near, &s.Far}
+	free, err := freeAddrs(len(addrs))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.name, err)
 	}
-	s.HTTP, s.HTTPS, s.TCP = ports[0], ports[1], ports[2]
-	file, err := c.writeConfig(dir, s)
-	if err != nil {
-		return nil, fmt.Errorf("%s: configuration: %w", c.name, err)
+	for i, addr := range addrs {
+		*addr = free[i]
 	}
-	process, err := startProcess(cpu, c.name, c.argv(file)...)
-	if err != nil {
-		return nil, err
-	}
-	p := &proxy{process: process, site: s}
-	for _, addr := range ports {
-		if err := p.waitFor(ctx, addr, 15*time.Second); err != nil {
-			p.stop()
-			return nil, err
+	p := &proxy{name: c.name}
+	if c.setup != nil {
+		if p.undo, err = c.setup(ctx, &s); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
+	}
+	p.site = s
+	if err := p.run(ctx, c, cpu, dir); err != nil {
+		p.stop()
+		return nil, err
 	}
 	return p, nil
 }
 
-func (c contender) writeConfig(dir string, s site) (string, error) {
+func (p *proxy) run(ctx context.Context, c contender, cpu int, dir string) error {
+	for _, part := range c.parts {
+		file, err := part.writeConfig(dir, &p.site)
+		if err != nil {
+			return fmt.Errorf("%s: configuration: %w", part.name, err)
+		}
+		process, err := startProcess(cpu, part.name, part.argv(file, &p.site)...)
+		if err != nil {
+			return err
+		}
+		p.parts = append(p.parts, process)
+		for _, addr := range part.listens(&p.site) {
+			if err := process.waitFor(ctx, addr, 15*time.Second); err != nil {
+				return err
+			}
+		}
+	}
+	if c.answers == nil {
+		return nil
+	}
+	return waitForAnswer(ctx, c.answers(&p.site), 15*time.Second)
+}
+
+func (c part) writeConfig(dir string, s *site) (string, error) {
+	if c.config == "" {
+		return "", nil
+	}
 	t, err := template.New(c.name).Parse(c.config)
 	if err != nil {
 		return "", err
@@ -170,8 +138,8 @@ func (c contender) writeConfig(dir string, s site) (string, error) {
 	return filepath.Clean(f.Name()), err
 }
 
-// waitFor polls: neither proxy says in a common way that it is ready.
-func (p *proxy) waitFor(ctx context.Context, addr string, limit time.Duration) error {
+// waitFor polls: the proxies do not say in a common way that they are ready.
+func (p *process) waitFor(ctx context.Context, addr string, limit time.Duration) error {
 	deadline := time.Now().Add(limit)
 	for {
 		conn, err := net.DialTimeout("tcp", addr, time.Second)
@@ -187,6 +155,29 @@ func (p *proxy) waitFor(ctx context.Context, addr string, limit time.Duration) e
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s: does not accept on %s after %v: %s", p.name, addr, limit, p.stderr.text())
+		}
+	}
+}
+
+// waitForAnswer asks until an HTTP request succeeds: a pair that accepts may still
+// lack its certificates.
+func waitForAnswer(ctx context.Context, addr string, limit time.Duration) error {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	deadline := time.Now().Add(limit)
+	for {
+		resp, err := client.Get("http://" + addr + "/1")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			err = errors.New(resp.Status)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("no request got through %s within %v: %w", addr, limit, err)
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }

@@ -24,11 +24,16 @@ const (
 
 // line is one scenario's outcome.
 type line struct {
-	Name   string `json:"name"`
-	About  string `json:"about"`
-	Unit   string `json:"unit"`
-	Rounds []pair `json:"rounds"`
-	site   site
+	Name  string `json:"name"`
+	About string `json:"about"`
+	Unit  string `json:"unit"`
+	// Against and With name the two sides.
+	Against string `json:"against"`
+	With    string `json:"with"`
+	Rounds  []pair `json:"rounds"`
+
+	site               site
+	reference, subject contender
 	summary
 	// Load tells what each side carried, by its name; the last round's.
 	ReferenceLoad carried `json:"reference_load"`
@@ -36,7 +41,8 @@ type line struct {
 	Rate          float64 `json:"rate,omitempty"` // of an open loop, requests/s
 	// Disturbed counts windows that had to be taken beside other processes.
 	Disturbed int     `json:"disturbed,omitempty"`
-	Target    float64 `json:"target"`
+	Target    float64 `json:"target"`          // of the ratio; 0: none
+	Limit     float64 `json:"limit,omitempty"` // of the subject's value; 0: none
 	Verdict   string  `json:"verdict"`
 	Error     string  `json:"error,omitempty"`
 }
@@ -70,17 +76,15 @@ func (l *line) judge(judged bool) {
 		l.Verdict = unjudged
 	case l.Rate > 0 && l.Disturbed > len(l.Rounds): // of two windows a round
 		l.Verdict = beside
-	case l.Ratio <= l.Target:
-		l.Verdict = met
-	default:
+	case l.Limit > 0 && !(l.Subject <= l.Limit), l.Target > 0 && !(l.Ratio <= l.Target):
 		l.Verdict = missed
+	default:
+		l.Verdict = met
 	}
 }
 
 // report is the result of a run.
 type report struct {
-	Reference string  `json:"reference"`
-	Subject   string  `json:"subject"`
 	Machine   machine `json:"machine"`
 	Rounds    int     `json:"rounds"`
 	Seconds   float64 `json:"seconds"`
@@ -106,7 +110,7 @@ func (b *bench) newReport() *report {
 			m.HAProxy, _, _ = strings.Cut(string(out), "\n")
 		}
 	}
-	return &report{Reference: b.reference.name, Subject: b.subject.name, Machine: m,
+	return &report{Machine: m,
 		Rounds: b.o.rounds, Seconds: b.o.round.Seconds(), Short: b.o.short}
 }
 
@@ -130,26 +134,33 @@ func (r *report) write(o options, out io.Writer) error {
 
 // table prints the ratio's spread as min..max of the rounds.
 func (r *report) table(out io.Writer) error {
-	fmt.Fprintf(out, "%s against %s: %d rounds of %g s, medians; %s, %d CPUs, %s\n",
-		r.Subject, r.Reference, r.Rounds, r.Seconds, r.Machine.Kernel, r.Machine.CPUs, r.Machine.HAProxy)
+	fmt.Fprintf(out, "%d rounds of %g s, medians; %s, %d CPUs, %s\n", r.Rounds, r.Seconds, r.Machine.Kernel, r.Machine.CPUs, r.Machine.HAProxy)
 	if r.Short {
 		fmt.Fprintln(out, "a short run: it shows that everything works, not how fast it is")
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "scenario\t%s\t%s\tunit\tratio\tspread\ttarget\tverdict\t\n", r.Reference, r.Subject)
+	fmt.Fprintln(w, "scenario\treference\tits value\tvalue\tunit\tratio\tspread\ttarget\tverdict\t")
 	for _, l := range r.Scenarios {
 		if l.Error != "" {
-			fmt.Fprintf(w, "%s\t\t\t%s\t\t\t%.2f\t%s\t\n", l.Name, l.Unit, l.Target, l.Verdict)
+			fmt.Fprintf(w, "%s\t%s\t\t\t%s\t\t\t%s\t%s\t\n", l.Name, l.Against, l.Unit, l.goal(), l.Verdict)
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2f\t%.2f..%.2f\t%.2f\t%s\t\n", l.Name, figure(l.Reference), figure(l.Subject),
-			l.Unit, l.Ratio, l.RatioMin, l.RatioMax, l.Target, l.Verdict)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.2f\t%.2f..%.2f\t%s\t%s\t\n", l.Name, l.Against, figure(l.Reference), figure(l.Subject),
+			l.Unit, l.Ratio, l.RatioMin, l.RatioMax, l.goal(), l.Verdict)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("result: %w", err)
 	}
 	r.notes(out)
 	return nil
+}
+
+// goal is a target or a limit for people.
+func (l *line) goal() string {
+	if l.Limit > 0 {
+		return figure(l.Limit) + " " + l.Unit
+	}
+	return fmt.Sprintf("%.2f", l.Target)
 }
 
 // notes says below the table what a reader of it must know.
@@ -164,7 +175,7 @@ func (r *report) notes(out io.Writer) {
 				l.Name, l.Disturbed, 2*len(l.Rounds))
 		}
 		if failed := l.ReferenceLoad.Failed + l.SubjectLoad.Failed; failed > 0 {
-			fmt.Fprintf(out, "%s: failed requests: %s %d, %s %d\n", l.Name, r.Reference, l.ReferenceLoad.Failed, r.Subject, l.SubjectLoad.Failed)
+			fmt.Fprintf(out, "%s: failed requests: %s %d, %s %d\n", l.Name, l.Against, l.ReferenceLoad.Failed, l.With, l.SubjectLoad.Failed)
 		}
 	}
 }

@@ -66,3 +66,14 @@ func bounds(values []float64) (low, high float64) {
 	}
 	return low, high
 }
+
+// quantile is the smallest value that a share q of the values does not exceed; NaN
+// for none.
+func quantile(values []float64, q float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	sorted := append([]float64(nil), values...)
+	sort.Float64s(sorted)
+	return sorted[min(len(sorted)-1, max(0, int(math.Ceil(q*float64(len(sorted))))-1))]
+}

@@ -8,7 +8,7 @@ import (
 // measureTail finds what each proxy can carry, and then sends half of what the
 // weaker one can to both.
 func (b *bench) measureTail(ctx context.Context, s scenario, l *line) error {
-	rate, err := b.halfOfSaturation(ctx, s, l.site)
+	rate, err := b.halfOfSaturation(ctx, s, l)
 	if err != nil {
 		return fmt.Errorf("saturation: %w", err)
 	}
@@ -33,10 +33,10 @@ func (b *bench) measureTail(ctx context.Context, s scenario, l *line) error {
 
 // halfOfSaturation takes the best of three short windows of each proxy, since
 // what disturbs a window only lowers it, and half of the lower best.
-func (b *bench) halfOfSaturation(ctx context.Context, s scenario, where site) (float64, error) {
+func (b *bench) halfOfSaturation(ctx context.Context, s scenario, l *line) (float64, error) {
 	var best [2]float64
 	for i := range 2 * 3 {
-		_, err := b.fresh(ctx, where, i%2 == 1, func(p *proxy, _ bool) (float64, error) {
+		_, err := b.fresh(ctx, l, i%2 == 1, func(p *proxy, _ bool) (float64, error) {
 			r, err := b.load(ctx, b.spec(s, p, b.o.round/2))
 			if err == nil {
 				best[i%2] = max(best[i%2], float64(r.Requests)/r.Elapsed.Seconds())

@@ -7,15 +7,15 @@ import (
 
 // watched names what is read at both edges of a window.
 type watched struct {
-	Proxy  int   `json:"proxy"`  // process id
-	Origin int   `json:"origin"` // process id
-	CPUs   []int `json:"cpus"`   // that proxy, load and origin run on
+	Proxies []int `json:"proxies"` // process ids; their time is added up
+	Origin  int   `json:"origin"`  // process id
+	CPUs    []int `json:"cpus"`    // that proxies, load and origin run on
 }
 
 // edge is one reading.
 type edge struct {
 	at    time.Time
-	proxy time.Duration // its CPU time
+	proxy time.Duration // CPU time of all proxies
 	ours  time.Duration // CPU time of proxy, origin and load
 	idle  time.Duration // of CPUs
 }
@@ -23,19 +23,27 @@ type edge struct {
 func (w watched) read() (edge, error) {
 	e := edge{at: time.Now()}
 	var err error
-	if e.proxy, err = cpuTime(w.Proxy); err != nil {
+	if e.proxy, err = cpuTimes(w.Proxies...); err != nil {
 		return e, err
 	}
-	e.ours = e.proxy
-	for _, pid := range []int{w.Origin, os.Getpid()} {
-		cpu, err := cpuTime(pid)
-		if err != nil {
-			return e, err
-		}
-		e.ours += cpu
+	rest, err := cpuTimes(w.Origin, os.Getpid())
+	if err != nil {
+		return e, err
 	}
+	e.ours = e.proxy + rest
 	e.idle, err = idleTime(w.CPUs)
 	return e, err
+}
+
+func cpuTimes(pids ...int) (sum time.Duration, err error) {
+	for _, pid := range pids {
+		cpu, err := cpuTime(pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += cpu
+	}
+	return sum, nil
 }
 
 // between tells what the proxy used from a to e, and the foreign share: the
