@@ -20,9 +20,9 @@ demo: ## the whole mesh in one terminal: three services, their sidecars, and a s
 build: ## bin/larboard, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/larboard .
 
-test: packages ## all tests, against a real Consul too (built once: 4 to 8 minutes)
-	@echo "Consul for the tests, from the build cache or built now:"
-	@$(GO) run ./tests/tools/build consul
+test: packages ## all tests, against a real Consul and SPIRE too (built once: 10 to 20 minutes)
+	@echo "Consul and SPIRE for the tests, from the build cache or built now:"
+	@$(GO) run ./tests/tools/build consul spire-agent spire-server
 	@$(GO) run ./tests/tally -also tests/tools/taskvet ./...
 
 race: ## unit tests under the race detector, with the engine's assertions
@@ -47,10 +47,10 @@ fuzz: ## every fuzz target in turn, for FUZZTIME each (default 30s)
 	done
 
 soak: packages ## the end-to-end tests in their long forms: minutes under load, an agent frozen for one
-	@$(GO) run ./tests/tools/build consul
+	@$(GO) run ./tests/tools/build consul spire-agent spire-server
 	LARBOARD_LONG=1 $(GO) test -count 1 -timeout 60m -v ./tests/e2e
 
 check: lint test ## what a change must pass
 
 packages:
-	@.ci/packages curl haproxy
+	@.ci/packages curl haproxy gcc libc6-dev

@@ -4,6 +4,7 @@
 package real
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -17,10 +18,26 @@ import (
 	"testing"
 )
 
-// buildTimes says what to expect of the first build of a tool.
-var buildTimes = map[string]string{
-	"consul":      "about 4 to 8 minutes with two cores",
-	"staticcheck": "about half a minute with two cores",
+// recipe is what the build of a tool needs beyond its name. The zero value builds
+// the only tool of the module tests/tools/NAME, statically and without C.
+type recipe struct {
+	module string   // under tests/tools; empty: the tool's name
+	pkg    string   // empty: the module's only tool
+	cgo    bool     // needs a C compiler
+	flags  []string // for go build, after the common ones
+	expect string   // how long the first build takes with two cores
+}
+
+// recipes has those that need one.
+var recipes = map[string]recipe{
+	"consul":      {expect: "about 4 to 8 minutes with two cores"},
+	"staticcheck": {expect: "about half a minute with two cores"},
+	"spire-agent": {module: "spire", pkg: "github.com/spiffe/spire/cmd/spire-agent",
+		expect: "about 5 minutes with two cores"},
+	"spire-server": {module: "spire", pkg: "github.com/spiffe/spire/cmd/spire-server", cgo: true,
+		flags: []string{"-tags", "netgo,osusergo,sqlite_omit_load_extension",
+			"-ldflags", "-s -w -linkmode external -extldflags -static"},
+		expect: "about 5 minutes with two cores, and a C compiler"},
 }
 
 // Tool returns the path of a tool and ends the test when it cannot be built.
@@ -33,13 +50,14 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
-// Build returns the path of the tool of the module tests/tools/NAME, building it
-// first where the user's cache directory has none for these versions and this Go.
+// Build returns the path of a tool, by default that of the module tests/tools/NAME,
+// building it first where the user's cache directory has none for these versions and this Go.
 // The directory is looked for upwards from the working directory. It says on notes
 // what it builds, and blocks for as long as that takes; processes that want the
 // same tool wait for the one that builds it.
 func Build(ctx context.Context, name string, notes io.Writer) (string, error) {
-	module, err := findModule(name)
+	how := recipes[name]
+	module, err := findModule(cmp.Or(how.module, name))
 	if err != nil {
 		return "", err
 	}
@@ -58,12 +76,9 @@ func Build(ctx context.Context, name string, notes io.Writer) (string, error) {
 	if ready(binary) {
 		return binary, nil
 	}
-	expect := buildTimes[name]
-	if expect == "" {
-		expect = "some minutes"
-	}
-	fmt.Fprintf(notes, "building %s from its module, once: %s, into %s\n", name, expect, binary)
-	if err := compile(ctx, module, binary); err != nil {
+	fmt.Fprintf(notes, "building %s from its module, once: %s, into %s\n",
+		name, cmp.Or(how.expect, "some minutes"), binary)
+	if err := how.build(ctx, module, binary); err != nil {
 		return "", fmt.Errorf("tool %s: %w", name, err)
 	}
 	return binary, nil
@@ -91,7 +106,8 @@ func findModule(name string) (string, error) {
 }
 
 // cached is where the tool belongs: its name holds a digest of all that decides
-// what is built.
+// what is built. How it is built is not among that: whoever changes a recipe's flags
+// removes the cached file.
 func cached(ctx context.Context, module, name string) (string, error) {
 	digest := sha256.New()
 	for _, file := range []string{"go.mod", "go.sum"} {
@@ -114,11 +130,15 @@ func cached(ctx context.Context, module, name string) (string, error) {
 	return filepath.Join(dir, fmt.Sprintf("%s-%x", name, digest.Sum(nil)[:6])), os.MkdirAll(dir, 0o755)
 }
 
-// compile builds the one tool of a module and puts it in place in one step.
-func compile(ctx context.Context, module, binary string) error {
+// build builds the tool and puts it in place in one step.
+func (r recipe) build(ctx context.Context, module, binary string) error {
 	half := binary + ".part"
 	defer os.Remove(half)
-	build := goCommand(ctx, module, "build", "-trimpath", "-ldflags", "-s -w", "-o", half, "tool")
+	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w"}, r.flags...)
+	build := goCommand(ctx, module, append(args, "-o", half, cmp.Or(r.pkg, "tool"))...)
+	if r.cgo {
+		build.Env = append(build.Env, "CGO_ENABLED=1")
+	}
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", errors.Join(err, ctx.Err()), tail(string(out), 20))
 	}
