@@ -9,7 +9,8 @@ import (
 )
 
 // Current holds the newest snapshot of one identity. Readers take it through an
-// atomic pointer; one writer, Set, replaces it. It never goes back to none.
+// atomic pointer; one writer, Set, replaces it. It goes back to none only where the
+// issuer withdraws the identity.
 type Current struct {
 	log      *slog.Logger
 	now      func() time.Time
@@ -17,6 +18,7 @@ type Current struct {
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced by each accepted Set
+	accepted  uint64        // materials, the generation of the newest
 	rotations uint64
 	lastError string
 	reporter  errorReporter
@@ -36,8 +38,8 @@ func NewCurrentAt(log *slog.Logger, now func() time.Time) *Current {
 	return &Current{log: log, now: now, changed: make(chan struct{})}
 }
 
-// Snapshot returns the newest snapshot, nil before the first material. A caller
-// that finds nil fails closed. It costs one atomic load.
+// Snapshot returns the newest snapshot, nil before the first material and once it is
+// withdrawn. A caller that finds nil fails closed. It costs one atomic load.
 func (c *Current) Snapshot() *Snapshot { return c.snapshot.Load() }
 
 // Changed returns a channel that is closed at the next accepted Set. Take it
@@ -64,26 +66,29 @@ func (c *Current) Wait(ctx context.Context) (*Snapshot, error) {
 }
 
 // Set makes m current. Material that cannot serve (no key, another name than its
-// ID, no bundle of its own domain) is refused and logged, and the old one stays.
+// ID, no bundle of its own domain) is refused and logged, and the old one stays. The
+// zero Material withdraws it: from then on there is no identity, until the next Set.
 // It does not block and suits Source.Run's out.
 func (c *Current) Set(m Material) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.snapshot.Load()
-	generation := uint64(1)
-	if old != nil {
-		generation = old.generation + 1
+	if m.ID.IsZero() && m.Certificate.Leaf == nil {
+		c.withdraw(old)
+		return
 	}
-	s, err := newSnapshot(m, generation)
+	s, err := newSnapshot(m, c.accepted+1)
 	if err != nil {
 		c.lastError = err.Error()
 		c.log.Error("identity material refused, the old one stays", "source", m.Source, "error", err)
 		return
 	}
 	c.lastError, s.now = "", c.now
-	c.snapshot.Store(s)
-	close(c.changed)
-	c.changed = make(chan struct{})
+	c.accepted++
+	c.store(s)
+	if early := s.notBefore.Sub(c.now()); early > 0 {
+		c.log.Warn("identity is not valid yet by this host's clock: peers whose clocks agree refuse it", "identity", s, "for", early.Round(time.Second).String())
+	}
 	switch {
 	case old == nil:
 		c.log.Info("identity obtained", "identity", s)
@@ -93,6 +98,21 @@ func (c *Current) Set(m Material) {
 	default:
 		c.log.Info("trust bundles changed", "identity", s)
 	}
+}
+
+// store swaps the snapshot and wakes who waits for that; mu is held.
+func (c *Current) store(s *Snapshot) {
+	c.snapshot.Store(s)
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *Current) withdraw(old *Snapshot) {
+	if old == nil {
+		return
+	}
+	c.store(nil)
+	c.log.Error("identity withdrawn by its issuer: mesh connections are refused until it comes back", "identity", old)
 }
 
 // Run feeds Current from src until ctx ends or src fails for good, and watches

@@ -33,6 +33,7 @@ type Source interface {
 	// Run calls out with the first complete material and again at each rotation or
 	// change of a bundle; out is called from one goroutine and must not block. Run
 	// retries by itself and returns only ctx's error or a permanent one. A failure
-	// never withdraws the last material.
+	// never withdraws the last material; where the issuer itself says that the SVID is
+	// no longer ours, the zero Material does.
 	Run(ctx context.Context, out func(Material)) error
 }

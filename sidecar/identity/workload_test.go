@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -175,10 +177,117 @@ func TestWorkloadSourceFollows(t *testing.T) {
 	until(func(st Status) bool { return st.Generation > before })
 }
 
-func TestWorkloadSourceHint(t *testing.T) {
-	if _, err := pick(nil, ""); err == nil {
-		t.Error("picked from nothing")
+func TestWorkloadSourcePicks(t *testing.T) {
+	api, web := spiffeid.RequireFromString(apiID), spiffeid.RequireFromString(webID)
+	both := []*x509svid.SVID{{ID: api, Hint: "a"}, {ID: web, Hint: "b"}}
+	for _, tc := range []struct {
+		name  string
+		o     WorkloadOptions
+		from  []*x509svid.SVID
+		want  spiffeid.ID
+		error string
+	}{
+		{name: "nothing is offered", error: "no svid"},
+		{name: "the first by default", from: both, want: api},
+		{name: "by id", o: WorkloadOptions{ID: web}, from: both, want: web},
+		{name: "by hint", o: WorkloadOptions{Hint: "b"}, from: both, want: web},
+		{name: "an absent id", o: WorkloadOptions{ID: web}, from: both[:1], error: webID + "; offered: " + apiID + ` (hint "a")`},
+		{name: "an absent hint", o: WorkloadOptions{Hint: "c"}, from: both, error: `hint "c"; offered: `},
+		{name: "no hint is no wish", o: WorkloadOptions{ID: web}, from: []*x509svid.SVID{{ID: api}, {ID: web}}, want: web},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := &WorkloadAPI{options: tc.o, log: quietLog()}
+			got, err := w.pick(tc.from)
+			switch {
+			case tc.error != "":
+				if err == nil || !strings.Contains(err.Error(), tc.error) {
+					t.Errorf("got %v, want %q", err, tc.error)
+				}
+			case err != nil || got.ID != tc.want:
+				t.Errorf("got %v, %v", got, err)
+			}
+		})
 	}
+}
+
+func TestWorkloadSourceSaysThatItChoseAmongSeveral(t *testing.T) {
+	var warnings []string
+	w := &WorkloadAPI{log: slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		warnings = append(warnings, string(p))
+		return len(p), nil
+	}), nil))}
+	both := []*x509svid.SVID{{ID: spiffeid.RequireFromString(apiID)}, {ID: spiffeid.RequireFromString(webID)}}
+	for _, offer := range [][]*x509svid.SVID{both[:1], both, both, both[:1], both} {
+		if _, err := w.pick(offer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(warnings) != 2 || !strings.Contains(warnings[0], webID) {
+		t.Errorf("warned %q; want it each time that it begins", warnings)
+	}
+}
+
+// Who answers that we have no identity withdraws it; who does not answer does not.
+func TestWorkloadSourceWithdraws(t *testing.T) {
+	noLeaks(t)
+	a := newTestAuthority(t, nil)
+	socket := filepath.Join(t.TempDir(), "api.sock")
+	source, err := NewWorkloadAPI(WorkloadOptions{Socket: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	current := NewCurrent(quietLog())
+	var group sync.WaitGroup
+	group.Go(func() { current.Run(ctx, source) })
+	defer group.Wait()
+	defer cancel()
+	next := func(do func()) *Snapshot {
+		t.Helper()
+		changed := current.Changed()
+		do()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("stuck at %+v", current.Status())
+		}
+		return current.Snapshot()
+	}
+	var stop func()
+	first := next(func() { stop = serve(t, a, socket, apiID) })
+	if first == nil {
+		t.Fatal("withdrawn before it came")
+	}
+	if s := next(func() { stop(); stop = serve(t, a, socket) }); s != nil {
+		t.Fatalf("denied, and still %v", s)
+	}
+	if st := current.Status(); st.Ready || !strings.Contains(st.LastError, "no registration entry for this process") {
+		t.Errorf("status %+v", st)
+	}
+	if s := next(func() { stop(); serve(t, a, socket, apiID) }); s == nil || s.Generation() <= first.Generation() {
+		t.Errorf("back as %v after %v: a pool could mistake one for the other", s, first)
+	}
+}
+
+func TestWorkloadSourceAdvice(t *testing.T) {
+	w := &WorkloadAPI{}
+	for text, want := range map[string]string{
+		"dial unix /x: connect: no such file or directory": "is the agent running",
+		"dial unix /x: connect: connection refused":        "is the agent running",
+		"dial unix /x: connect: permission denied":         "open the socket",
+		"something else": "",
+	} {
+		got := w.advice(status.Error(codes.Unavailable, text))
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q", text, got)
+		}
+	}
+	if got := w.advice(nil); got != "" {
+		t.Errorf("advice about nothing: %q", got)
+	}
+}
+
+func TestWorkloadSourceHint(t *testing.T) {
 	noLeaks(t)
 	socket := filepath.Join(t.TempDir(), "api.sock")
 	serve(t, newTestAuthority(t, nil), socket, apiID)
@@ -190,7 +299,13 @@ func TestWorkloadSourceHint(t *testing.T) {
 	ended := make(chan error)
 	failed := make(chan struct{})
 	source.log = logTo(func(string) { close(failed) })
-	go func() { ended <- source.Run(ctx, func(Material) { t.Error("an identity without the hint") }) }()
+	go func() {
+		ended <- source.Run(ctx, func(m Material) {
+			if !m.ID.IsZero() {
+				t.Error("an identity without the hint")
+			}
+		})
+	}()
 	<-failed
 	cancel()
 	<-ended
