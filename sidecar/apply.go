@@ -59,7 +59,7 @@ func (s *Sidecar) reload() error {
 func (s *Sidecar) withoutLater(c *config.Config) *config.Config {
 	in := *c
 	in.Admin, in.Log, in.AccessLog, in.Loops = s.config0.Admin, s.config0.Log, s.config0.AccessLog, s.config0.Loops
-	in.Consul, in.Identity = s.config0.Consul, s.config0.Identity
+	in.Consul, in.Identity, in.Identities = s.config0.Consul, s.config0.Identity, s.config0.Identities
 	return &in
 }
 
@@ -76,6 +76,7 @@ func needRestart(was, is *config.Config) (fields []string) {
 		{"loops", was.Loops, is.Loops},
 		{"consul", was.Consul, is.Consul},
 		{"identity", was.Identity, is.Identity},
+		{"identities", was.Identities, is.Identities},
 	} {
 		if !reflect.DeepEqual(f.was, f.is) {
 			fields = append(fields, f.name)
@@ -102,7 +103,7 @@ func (s *Sidecar) apply(c *config.Config, wait func(ctx context.Context, fresh [
 	}
 	was, before := s.current(), s.serviceMap()
 	out, err := compile.Compile(compile.Input{
-		Config: c, Identity: s.identity, Services: before, Generation: s.generation + 1, Log: s.log,
+		Config: c, Identities: s.identities.byName(), Services: before, Generation: s.generation + 1, Log: s.log,
 	})
 	if err != nil {
 		return err

@@ -2,37 +2,132 @@ package sidecar
 
 import (
 	"context"
-	"crypto/tls"
-	"fmt"
+	"errors"
 	"log/slog"
+	"maps"
+	"slices"
+	"time"
 
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-
-	"github.com/larboard-proxy/larboard/sidecar/compile"
+	"github.com/larboard-proxy/larboard/sidecar/admin"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
 )
 
-// workloadAPI is the development authority's socket, where configured.
-type workloadAPI struct {
-	serve func(context.Context) error
+// ownIdentity is one of our identities and what feeds it.
+type ownIdentity struct {
+	name    string // in the configuration; "": its `identity`
+	current *identity.Current
+	source  identity.Source
+	log     *slog.Logger // names it
 }
 
-// buildIdentity chooses the source of our identity.
-func (s *Sidecar) buildIdentity(c *config.Config) error {
-	var err error
-	switch i := c.Identity; {
-	case i == nil:
-		return nil
-	case i.SPIFFE != nil:
-		s.issuer, err = identity.NewWorkloadAPI(identity.WorkloadOptions{Socket: i.SPIFFE.Socket, Log: s.log})
-	case i.Files != nil:
-		s.issuer, err = filesSource(i.Files, s.log)
-	case i.Dev != nil:
-		err = s.buildAuthority(i.Dev)
+// identities are all of ours, by name; immutable once built.
+type identities struct {
+	all []*ownIdentity
+	// serve runs the Workload APIs that development authorities offer.
+	serve []func(context.Context) error
+}
+
+// byName is what the compiler asks for.
+func (i *identities) byName() map[string]*identity.Current {
+	named := make(map[string]*identity.Current, len(i.all))
+	for _, own := range i.all {
+		named[own.name] = own.current
 	}
-	s.identity = identity.NewCurrent(s.log)
-	return err
+	return named
+}
+
+// buildIdentities makes the sources of our identities; nothing runs yet.
+func (s *Sidecar) buildIdentities(c *config.Config) error {
+	b := identityBuilder{sidecar: s, config: c, authorities: map[authorityKey]*identity.Authority{}}
+	if c.Identity != nil {
+		if err := b.add("identity", "", c.Identity); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Identities)) {
+		one := c.Identities[name]
+		if err := b.add("identities."+name, name, &one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// await gives the identities a bounded time to arrive.
+func (i *identities) await(ctx context.Context, within time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for _, own := range i.all {
+		if _, err := own.current.Wait(ctx); errors.Is(err, context.DeadlineExceeded) {
+			own.log.Warn("no identity yet: mesh connections are refused until it comes",
+				"waited", within.String(), "last_error", own.current.Status().LastError)
+		}
+	}
+}
+
+// ready reports whether any identity can serve: without a certificate that peers
+// accept, no mesh connection can be made in either direction. One that cannot takes
+// nothing from the workloads of the others.
+func (i *identities) ready(now time.Time) (bool, []string) {
+	var reasons []string
+	for _, own := range i.all {
+		if reason := identityFault(own.current.Snapshot(), now); reason != "" {
+			if own.name != "" {
+				reason = own.name + ": " + reason
+			}
+			reasons = append(reasons, reason)
+		}
+	}
+	if len(reasons) < len(i.all) || len(i.all) == 0 {
+		return true, nil
+	}
+	return false, reasons
+}
+
+// identityFault says why nothing can be done as this identity; empty: it can.
+func identityFault(snap *identity.Snapshot, now time.Time) string {
+	switch {
+	case snap == nil:
+		return "no identity yet"
+	case now.After(snap.NotAfter()):
+		return "identity expired " + now.Sub(snap.NotAfter()).Round(time.Second).String() + " ago: see /api/v1/identity"
+	}
+	return ""
+}
+
+func (i *identities) views() []admin.IdentityView {
+	var all []admin.IdentityView
+	for _, own := range i.all {
+		all = append(all, own.view())
+	}
+	return all
+}
+
+func (o *ownIdentity) view() admin.IdentityView {
+	st := o.current.Status()
+	v := admin.IdentityView{Name: o.name, Source: st.Source, SPIFFEID: st.ID, Serial: st.Serial, Rotations: st.Rotations,
+		NotBefore: st.NotBefore, ExpiresAt: st.NotAfter, Error: st.LastError}
+	if snap := o.current.Snapshot(); snap != nil {
+		v.TrustDomain = snap.ID().TrustDomain().Name()
+		for _, d := range snap.TrustDomains() {
+			v.Bundles = append(v.Bundles, admin.BundleView{TrustDomain: d.Name(), Authorities: snap.Authorities(d)})
+		}
+	}
+	return v
+}
+
+// expiries tells when each SPIFFE ID of ours expires; of two identities with the same
+// ID the sooner.
+func (i *identities) expiries() map[string]time.Time {
+	all := map[string]time.Time{}
+	for _, own := range i.all {
+		st := own.current.Status()
+		if was, known := all[st.ID]; st.Ready && (!known || st.NotAfter.Before(was)) {
+			all[st.ID] = st.NotAfter
+		}
+	}
+	return all
 }
 
 // reauthorizeOnChange judges live connections again whenever the identity or its trust
@@ -47,73 +142,4 @@ func (s *Sidecar) reauthorizeOnChange(ctx context.Context, current *identity.Cur
 			return nil
 		}
 	}
-}
-
-func filesSource(f *config.FilesIdentity, log *slog.Logger) (identity.Source, error) {
-	own, err := certificateDomain(f.Cert, f.Key)
-	if err != nil {
-		return nil, fmt.Errorf("identity.files: %w", err)
-	}
-	bundles := map[spiffeid.TrustDomain]string{own: f.Bundle}
-	for name, file := range f.Bundles {
-		domain, err := spiffeid.TrustDomainFromString(name)
-		if err != nil {
-			return nil, fmt.Errorf("identity.files.bundles: %w", err)
-		}
-		bundles[domain] = file
-	}
-	return identity.NewFiles(identity.FilesOptions{Cert: f.Cert, Key: f.Key, Bundles: bundles, Log: log})
-}
-
-func certificateDomain(cert, key string) (spiffeid.TrustDomain, error) {
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return spiffeid.TrustDomain{}, err
-	}
-	if len(pair.Leaf.URIs) != 1 {
-		return spiffeid.TrustDomain{}, fmt.Errorf("%s: the certificate holds %d URI names; a SPIFFE identity has exactly one", cert, len(pair.Leaf.URIs))
-	}
-	id, err := spiffeid.FromURI(pair.Leaf.URIs[0])
-	if err != nil {
-		return spiffeid.TrustDomain{}, fmt.Errorf("%s: %w", cert, err)
-	}
-	return id.TrustDomain(), nil
-}
-
-// buildAuthority makes the development authority, or takes the one we were given,
-// and issues ourselves an identity from it.
-func (s *Sidecar) buildAuthority(d *config.DevIdentity) error {
-	domain, err := spiffeid.TrustDomainFromString(d.TrustDomain)
-	if err != nil {
-		return fmt.Errorf("identity.dev.trust_domain: %w", err)
-	}
-	authority := s.options.Authority
-	if authority == nil {
-		authority, err = identity.NewAuthority(identity.AuthorityOptions{
-			TrustDomain: domain, TTL: d.TTL.D(), StateDir: d.State, Log: s.log,
-			Path: func(service string) string { return compile.ServicePath("", service) },
-		})
-		if err != nil {
-			return err
-		}
-	}
-	id, err := s.devID(d, authority)
-	if err != nil {
-		return fmt.Errorf("identity.dev.id: %w", err)
-	}
-	s.issuer = authority.Source(id)
-	if d.Socket != "" {
-		s.workload.serve = func(ctx context.Context) error { return authority.ServeWorkloadAPI(ctx, d.Socket, id) }
-	}
-	return nil
-}
-
-func (s *Sidecar) devID(d *config.DevIdentity, a *identity.Authority) (spiffeid.ID, error) {
-	if d.ID != "" {
-		return spiffeid.FromString(d.ID)
-	}
-	if w := s.config0.Workload; w != nil {
-		return spiffeid.FromPath(a.TrustDomain(), compile.NamespacePath(s.config0.Consul.Namespace, s.config0.Consul.Datacenter, w.Service))
-	}
-	return spiffeid.FromPath(a.TrustDomain(), "/larboard")
 }

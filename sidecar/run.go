@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -72,12 +73,12 @@ func (s *Sidecar) finish(cancel context.CancelFunc) {
 func (s *Sidecar) startControl(ctx context.Context) {
 	s.run("discovery", func() error { return s.set.Run(ctx) })
 	s.run("health", func() error { return s.checker.Run(ctx) })
-	if s.identity != nil {
-		s.run("identity", func() error { return s.identity.Run(ctx, s.issuer) })
-		s.run("identity watch", func() error { return s.reauthorizeOnChange(ctx, s.identity) })
+	for _, own := range s.identities.all {
+		s.run(strings.TrimSpace("identity "+own.name), func() error { return own.current.Run(ctx, own.source) })
+		s.run("identity watch", func() error { return s.reauthorizeOnChange(ctx, own.current) })
 	}
-	if s.workload.serve != nil {
-		s.run("workload api", func() error { return s.workload.serve(ctx) })
+	for _, serve := range s.identities.serve {
+		s.run("workload api", func() error { return serve(ctx) })
 	}
 	if s.access != nil {
 		s.run("access log", func() error { return s.access.Run(ctx) })
@@ -102,7 +103,7 @@ func (s *Sidecar) start() error {
 	defer close(s.begun)
 	c := s.current()
 	err := s.apply(c, func(ctx context.Context, _ []string) {
-		s.awaitIdentity(ctx)
+		s.identities.await(ctx, identityWithin)
 		s.awaitEndpoints(ctx)
 	})
 	if err != nil {
@@ -111,17 +112,6 @@ func (s *Sidecar) start() error {
 	s.ready.Store(true)
 	s.log.Info("ready", "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()))
 	return nil
-}
-
-func (s *Sidecar) awaitIdentity(ctx context.Context) {
-	if s.identity == nil {
-		return
-	}
-	within, cancel := context.WithTimeout(ctx, identityWithin)
-	defer cancel()
-	if _, err := s.identity.Wait(within); err != nil && ctx.Err() == nil {
-		s.log.Warn("no identity yet: mesh connections are refused until it comes", "waited", identityWithin.String())
-	}
 }
 
 // awaitEndpoints waits for the first endpoints of the services named, or of all.

@@ -43,18 +43,16 @@ type Sidecar struct {
 	log     *slog.Logger
 
 	// immutable after New
-	config0  *config.Config // as started; what cannot change without a restart
-	engine   *engine.Engine
-	metrics  *metrics.Metrics
-	access   *accesslog.Log // nil: off
-	proxy    *proxy.Proxy
-	set      *discovery.Set
-	checker  *health.Checker
-	sources  sources
-	identity *identity.Current // nil: none configured
-	issuer   identity.Source
-	workload workloadAPI
-	admin    []*admin.Server
+	config0    *config.Config // as started; what cannot change without a restart
+	engine     *engine.Engine
+	metrics    *metrics.Metrics
+	access     *accesslog.Log // nil: off
+	proxy      *proxy.Proxy
+	set        *discovery.Set
+	checker    *health.Checker
+	sources    sources
+	identities identities
+	admin      []*admin.Server
 
 	ready    atomic.Bool
 	stopping atomic.Bool
@@ -127,7 +125,7 @@ func (s *Sidecar) build(c *config.Config, loops int) error {
 	if err := s.sources.init(c, s.options, s.log); err != nil {
 		return err
 	}
-	if err := s.buildIdentity(c); err != nil {
+	if err := s.buildIdentities(c); err != nil {
 		return err
 	}
 	s.registerGauges()

@@ -9,7 +9,6 @@ import (
 	"github.com/larboard-proxy/larboard/sidecar/admin"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/health"
-	"github.com/larboard-proxy/larboard/sidecar/identity"
 	"github.com/larboard-proxy/larboard/sidecar/proxy"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
@@ -25,7 +24,7 @@ func (s *Sidecar) openAdmin(c *config.Config) error {
 			Listeners: s.listenerViews,
 			Services:  s.serviceViews,
 			Endpoints: s.endpointViews,
-			Identity:  s.identityViews,
+			Identity:  s.identities.views,
 			Config:    s.configView,
 			Ready:     s.readyView,
 			Metrics:   s.metrics.Handler(),
@@ -55,8 +54,8 @@ func (s *Sidecar) Ready() bool { return s.ready.Load() && !s.stopping.Load() }
 // Endpoints lists the endpoints of all services with their state.
 func (s *Sidecar) Endpoints() []admin.EndpointView { return s.endpointViews() }
 
-// Identity describes the identity in force.
-func (s *Sidecar) Identity() []admin.IdentityView { return s.identityViews() }
+// Identity describes the identities in force.
+func (s *Sidecar) Identity() []admin.IdentityView { return s.identities.views() }
 
 // Listeners lists the bound listeners.
 func (s *Sidecar) Listeners() []admin.ListenerView { return s.listenerViews() }
@@ -67,22 +66,8 @@ func (s *Sidecar) readyView() (bool, []string) {
 		return false, []string{"draining"}
 	case !s.ready.Load():
 		return false, []string{"starting"}
-	case s.identity != nil:
-		return identityReady(s.identity.Snapshot(), time.Now())
 	}
-	return true, nil
-}
-
-// identityReady: without a certificate that peers accept, no mesh connection can be
-// made in either direction.
-func identityReady(snap *identity.Snapshot, now time.Time) (bool, []string) {
-	switch {
-	case snap == nil:
-		return false, []string{"no identity yet"}
-	case now.After(snap.NotAfter()):
-		return false, []string{"identity expired " + now.Sub(snap.NotAfter()).Round(time.Second).String() + " ago: see /api/v1/identity"}
-	}
-	return true, nil
+	return s.identities.ready(time.Now())
 }
 
 func (s *Sidecar) listenerViews() []admin.ListenerView {
@@ -173,22 +158,6 @@ func endpointView(svc *upstream.Service, m upstream.Member, now int64) admin.End
 	return v
 }
 
-func (s *Sidecar) identityViews() []admin.IdentityView {
-	if s.identity == nil {
-		return nil
-	}
-	st := s.identity.Status()
-	v := admin.IdentityView{Source: st.Source, SPIFFEID: st.ID, Serial: st.Serial,
-		NotBefore: st.NotBefore, ExpiresAt: st.NotAfter, Error: st.LastError}
-	if snap := s.identity.Snapshot(); snap != nil {
-		v.TrustDomain = snap.ID().TrustDomain().Name()
-		for _, d := range snap.TrustDomains() {
-			v.Bundles = append(v.Bundles, admin.BundleView{TrustDomain: d.Name(), Authorities: snap.Authorities(d)})
-		}
-	}
-	return []admin.IdentityView{v}
-}
-
 // configView is the configuration in force, expanded, without secrets.
 func (s *Sidecar) configView() json.RawMessage {
 	return json.RawMessage(config.PrintJSON(s.current()))
@@ -214,10 +183,10 @@ func (s *Sidecar) registerGauges() {
 			emit(st.Age(time.Now()).Seconds(), st.Service)
 		}
 	})
-	if s.identity != nil {
+	if len(s.identities.all) > 0 {
 		s.metrics.Register(metrics.IdentityExpiry, func(emit metrics.Emit) {
-			if st := s.identity.Status(); st.Ready {
-				emit(float64(st.NotAfter.Unix()), st.ID)
+			for id, at := range s.identities.expiries() {
+				emit(float64(at.Unix()), id)
 			}
 		})
 	}

@@ -22,15 +22,25 @@ func TestNotReadyWithoutAValidIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	current := identity.NewCurrent(slog.New(slog.DiscardHandler))
-	if ready, why := identityReady(current.Snapshot(), time.Now()); ready || why[0] != "no identity yet" {
+	own := identities{all: []*ownIdentity{{current: current}}}
+	if ready, why := own.ready(time.Now()); ready || why[0] != "no identity yet" {
 		t.Errorf("before the first: %v %q", ready, why)
 	}
 	current.Set(material)
 	snap := current.Snapshot()
-	if ready, why := identityReady(snap, time.Now()); !ready {
+	if ready, why := own.ready(time.Now()); !ready {
 		t.Errorf("with a valid one: %q", why)
 	}
-	if ready, why := identityReady(snap, snap.NotAfter().Add(3*time.Second)); ready || !strings.HasPrefix(why[0], "identity expired 3s ago") {
+	after := snap.NotAfter().Add(3 * time.Second)
+	if ready, why := own.ready(after); ready || !strings.HasPrefix(why[0], "identity expired 3s ago") {
 		t.Errorf("after its end: %v %q", ready, why)
+	}
+
+	own.all = append(own.all, &ownIdentity{name: "other", current: identity.NewCurrent(slog.New(slog.DiscardHandler))})
+	if ready, why := own.ready(time.Now()); !ready {
+		t.Errorf("one of two can serve: %q", why)
+	}
+	if ready, why := own.ready(after); ready || len(why) != 2 || why[1] != "other: no identity yet" {
+		t.Errorf("neither of two: %v %q", ready, why)
 	}
 }

@@ -89,6 +89,7 @@ type IdentityView struct {
 	Serial      string       `json:"serial,omitempty"`
 	NotBefore   time.Time    `json:"not_before,omitzero"`
 	ExpiresAt   time.Time    `json:"expires_at,omitzero"`
+	Rotations   uint64       `json:"rotations"`
 	Bundles     []BundleView `json:"bundles"`
 	Error       string       `json:"error,omitempty"` // of the last attempt to renew
 }

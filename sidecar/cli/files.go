@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
@@ -35,7 +36,12 @@ func namedFiles(c *config.Config) config.Problems {
 	}
 	f.consul(&c.Consul)
 	if c.Identity != nil && c.Identity.Files != nil {
-		f.identity(c.Identity.Files)
+		f.identity("identity.files", c.Identity.Files)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Identities)) {
+		if files := c.Identities[name].Files; files != nil {
+			f.identity("identities."+name+".files", files)
+		}
 	}
 	return f.problems
 }
@@ -134,8 +140,7 @@ func (f *fileCheck) bundle(path, name string) {
 	}
 }
 
-func (f *fileCheck) identity(c *config.FilesIdentity) {
-	const path = "identity.files"
+func (f *fileCheck) identity(path string, c *config.FilesIdentity) {
 	if leaf := f.pair(path, c.Cert, c.Key); leaf != nil {
 		if _, err := x509svid.IDFromCert(leaf); err != nil {
 			f.report(path+".cert", fmt.Sprintf("%s: not an X.509-SVID: %v", c.Cert, err))

@@ -20,8 +20,9 @@ import (
 type Input struct {
 	// Config is expanded and without problems.
 	Config *config.Config
-	// Identity is our own; needed where anything says spiffe.
-	Identity *identity.Current
+	// Identities are our own, by their names in the configuration; that of its
+	// `identity` has the name "". Needed where anything says spiffe.
+	Identities map[string]*identity.Current
 	// Services are those of the snapshot in force, by name: one that stays keeps its
 	// handle, and with it its endpoints, their state and their pools.
 	Services   map[string]*upstream.Service

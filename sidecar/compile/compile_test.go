@@ -31,7 +31,7 @@ func load(t *testing.T, text string) *config.Config {
 
 func compiled(t *testing.T, text string, id *identity.Current) *Output {
 	t.Helper()
-	out, err := Compile(Input{Config: load(t, text), Identity: id, Generation: 7, Log: slog.New(slog.DiscardHandler)})
+	out, err := Compile(Input{Config: load(t, text), Identities: map[string]*identity.Current{"": id}, Generation: 7, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package compile
 import (
 	"cmp"
 	"errors"
+	"fmt"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
@@ -42,19 +43,28 @@ func NamespacePath(namespace, datacenter, service string) string {
 	return "/ns/" + cmp.Or(namespace, "default") + "/dc/" + cmp.Or(datacenter, "dc1") + "/svc/" + service
 }
 
-var errNoIdentity = errors.New("tls.spiffe needs an identity; add the identity section")
+// identity is ours of that name.
+func (in Input) identity(name string) (*identity.Current, error) {
+	switch own := in.Identities[name]; {
+	case own != nil:
+		return own, nil
+	case name == "":
+		return nil, errors.New("tls.spiffe needs an identity; add the identity section")
+	}
+	return nil, fmt.Errorf("tls.spiffe.identity: no identity is named %q; named ones take effect at the next start", name)
+}
 
 func compileMesh(in Input, c *config.Service) (*upstream.Mesh, error) {
-	if in.Identity == nil {
-		return nil, errNoIdentity
+	own, err := in.identity(c.TLS.SPIFFE.Identity)
+	if err != nil {
+		return nil, err
 	}
-	name, datacenter, namespace := c.Name, in.Config.Consul.Datacenter, in.Config.Consul.Namespace
+	name, datacenter, namespace := cmp.Or(c.TLS.SPIFFE.Service, c.Name), in.Config.Consul.Datacenter, in.Config.Consul.Namespace
 	if d := c.Discovery; d != nil && d.Consul != nil {
-		name = d.Consul.Service
+		name = cmp.Or(c.TLS.SPIFFE.Service, d.Consul.Service)
 		datacenter, namespace = cmp.Or(d.Consul.Datacenter, datacenter), cmp.Or(d.Consul.Namespace, namespace)
 	}
-	mesh := &upstream.Mesh{Identity: in.Identity, Path: NamespacePath(namespace, datacenter, name)}
-	var err error
+	mesh := &upstream.Mesh{Identity: own, Path: NamespacePath(namespace, datacenter, name)}
 	if mesh.Pinned, err = pinned(c.Endpoints); err != nil {
 		return nil, err
 	}

@@ -46,10 +46,11 @@ const (
 )
 
 func secureMesh(in Input, c *config.Listener, l *proxy.ListenerConfig) error {
-	if in.Identity == nil {
-		return errNoIdentity
+	current, err := in.identity(c.TLS.SPIFFE.Identity)
+	if err != nil {
+		return err
 	}
-	current, accepted := in.Identity, identity.AnyTrusted()
+	accepted := identity.AnyTrusted()
 	l.TLS = func() (proxy.TLSMaterial, error) {
 		snap := current.Snapshot()
 		if snap == nil {

@@ -32,10 +32,13 @@ type Config struct {
 	Consul    Consul     `yaml:"consul"`
 	// Identity is nil where the proxy needs none.
 	Identity *Identity `yaml:"identity"`
-	// Workload and Upstreams are the sidecar shorthand. Both are empty in what
-	// Expand returns.
+	// Identities are several, by name; never set together with Identity.
+	Identities map[string]Identity `yaml:"identities"`
+	// Workload and Upstreams are the sidecar shorthand, Workloads that of a proxy for
+	// a whole host. All are empty in what Expand returns.
 	Workload  *Workload  `yaml:"workload"`
 	Upstreams []Upstream `yaml:"upstreams"`
+	Workloads []Workload `yaml:"workloads"`
 
 	source source
 }

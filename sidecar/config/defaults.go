@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Every default of the file format stands in this file. Those of timeouts follow
 // what operators of other proxies are used to: a silent peer is cut off, an
@@ -99,10 +102,49 @@ func (c *Config) inheritAll() {
 		c.Workload.Health.limitTimeout()
 	}
 	for i := range c.Upstreams {
-		u := &c.Upstreams[i]
-		u.Discovery.inheritService(u.Service)
-		if u.Discovery != nil && u.Discovery.Consul != nil && !c.source.has(upstreamPath(i)+".discovery.consul.connect") {
-			u.Discovery.Consul.Connect = true
+		c.Upstreams[i].inherit(c, upstreamPath(i))
+	}
+	for i := range c.Workloads {
+		w := &c.Workloads[i]
+		w.Health.limitTimeout()
+		if w.Name == "" {
+			w.Name = w.Service
+		}
+		for j := range w.Upstreams {
+			w.Upstreams[j].inherit(c, join(workloadPath(i), upstreamPath(j)))
+		}
+	}
+	c.inheritIdentity()
+}
+
+func (u *Upstream) inherit(c *Config, path string) {
+	u.Discovery.inheritService(u.Service)
+	if u.Discovery != nil && u.Discovery.Consul != nil && !c.source.has(path+".discovery.consul.connect") {
+		u.Discovery.Consul.Connect = true
+	}
+}
+
+// inheritIdentity names the only named identity wherever none is named.
+func (c *Config) inheritIdentity() {
+	if len(c.Identities) != 1 {
+		return
+	}
+	for only := range c.Identities {
+		for i := range c.Listeners {
+			if t := c.Listeners[i].TLS; t != nil && t.SPIFFE != nil {
+				t.SPIFFE.Identity = cmp.Or(t.SPIFFE.Identity, only)
+			}
+		}
+		for i := range c.Services {
+			if t := c.Services[i].TLS; t != nil && t.SPIFFE != nil {
+				t.SPIFFE.Identity = cmp.Or(t.SPIFFE.Identity, only)
+			}
+		}
+		if c.Workload != nil {
+			c.Workload.Identity = cmp.Or(c.Workload.Identity, only)
+		}
+		for i := range c.Workloads {
+			c.Workloads[i].Identity = cmp.Or(c.Workloads[i].Identity, only)
 		}
 	}
 }

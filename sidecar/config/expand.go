@@ -1,26 +1,43 @@
 package config
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
-// The names that the expansion of Workload gives.
+// The names that the expansion of Workload gives. Those of one of several workloads
+// stand behind its name and a dot, as do those of its upstreams.
 const (
 	InboundListener = "inbound"
 	LocalService    = "local"
 )
 
-// Expand returns c with the sidecar shorthand turned into listeners and services,
-// and with every HTTP listener in the form of routes. It leaves c as it is and
-// expects one without problems; the result shares what it does not change.
+// Expand returns c with the shorthands turned into listeners and services, and with
+// every HTTP listener in the form of routes. It leaves c as it is and expects one
+// without problems; the result shares what it does not change.
 func Expand(c *Config) *Config {
 	out := *c
 	out.Listeners = slices.Clone(c.Listeners)
-	out.Services = slices.Clone(c.Services)
-	out.Workload, out.Upstreams = nil, nil
+	out.Services = slices.DeleteFunc(slices.Clone(c.Services), func(s Service) bool { return c.pattern(s.Name) })
+	out.Workload, out.Upstreams, out.Workloads = nil, nil, nil
 	if c.Workload != nil {
-		out.addWorkload(c.Workload)
+		out.addWorkload(c.Workload, InboundListener, LocalService)
 	}
 	for i := range c.Upstreams {
-		out.addUpstream(&c.Upstreams[i])
+		u := &c.Upstreams[i]
+		out.addUpstream(u, u.Service)
+		if c.service(u.Service) == nil {
+			out.Services = append(out.Services, u.toService())
+		}
+	}
+	for i := range c.Workloads {
+		w := &c.Workloads[i]
+		out.addWorkload(w, w.prefixed(InboundListener), w.prefixed(LocalService))
+		for j := range w.Upstreams {
+			u := &w.Upstreams[j]
+			out.addUpstream(u, w.prefixed(u.Service))
+			out.Services = append(out.Services, c.serviceFor(w, u))
+		}
 	}
 	for i := range out.Listeners {
 		out.Listeners[i].routeService()
@@ -29,31 +46,35 @@ func Expand(c *Config) *Config {
 	return &out
 }
 
-func (c *Config) addWorkload(w *Workload) {
+// prefixed is how a listener or service of one of several workloads is called.
+func (w *Workload) prefixed(name string) string { return cmp.Or(w.Name, w.Service) + "." + name }
+
+func (c *Config) addWorkload(w *Workload, listener, service string) {
 	l := Listener{}
 	l.setDefaults()
-	l.Name, l.Address, l.Protocol = InboundListener, Addresses{w.Listen}, w.Protocol
-	l.TLS = &ListenerTLS{SPIFFE: &ListenerSPIFFE{}}
-	l.Allow, l.Service = w.Allow, LocalService
+	l.Name, l.Address, l.Protocol = listener, Addresses{w.Listen}, w.Protocol
+	l.TLS = &ListenerTLS{SPIFFE: &ListenerSPIFFE{Identity: w.Identity}}
+	l.Allow, l.Service = w.Allow, service
 	c.Listeners = append(c.Listeners, l)
 
 	s := Service{}
 	s.setDefaults()
-	s.Name, s.Health = LocalService, w.Health
+	s.Name, s.Health = service, w.Health
 	s.Endpoints = []Endpoint{{Address: w.Address, Weight: 1}}
 	c.Services = append(c.Services, s)
 }
 
-func (c *Config) addUpstream(u *Upstream) {
+// addUpstream adds the listener of u; its service has the same name.
+func (c *Config) addUpstream(u *Upstream, name string) {
 	l := Listener{}
 	l.setDefaults()
-	l.Name, l.Direction, l.Address = u.Service, Outbound, Addresses{u.Bind}
-	l.Protocol, l.Service = u.Protocol, u.Service
+	l.Name, l.Direction, l.Address = name, Outbound, Addresses{u.Bind}
+	l.Protocol, l.Service = u.Protocol, name
 	c.Listeners = append(c.Listeners, l)
-	if c.service(u.Service) != nil {
-		return
-	}
+}
 
+// toService is what u says of a service that the file does not describe elsewhere.
+func (u *Upstream) toService() Service {
 	s := Service{}
 	s.setDefaults()
 	s.Name, s.Endpoints, s.Discovery = u.Service, u.Endpoints, u.Discovery
@@ -67,7 +88,46 @@ func (c *Config) addUpstream(u *Upstream) {
 		s.Discovery = &Discovery{Consul: mesh}
 	}
 	s.TLS = &ServiceTLS{SPIFFE: &ServiceSPIFFE{IDs: u.IDs}}
-	c.Services = append(c.Services, s)
+	return s
+}
+
+// serviceFor is the service of u as workload w alone uses it: a service of its own
+// even where others use the same, so that w's identity, its connections and its
+// counters are never shared.
+func (c *Config) serviceFor(w *Workload, u *Upstream) Service {
+	s := u.toService()
+	if described := c.service(u.Service); described != nil {
+		s = *described
+	}
+	s.Name = w.prefixed(u.Service)
+	if s.TLS == nil || s.TLS.SPIFFE == nil {
+		return s
+	}
+	spiffe := *s.TLS.SPIFFE
+	spiffe.Identity = w.Identity
+	if s.Discovery == nil {
+		spiffe.Service = cmp.Or(spiffe.Service, u.Service)
+	}
+	s.TLS = &ServiceTLS{SPIFFE: &spiffe}
+	return s
+}
+
+// pattern reports whether only upstreams of workloads use the service of the file
+// with that name, and each as an identity of its own: then it only says what theirs
+// look like.
+func (c *Config) pattern(name string) bool {
+	s := c.service(name)
+	if s == nil || s.TLS == nil || s.TLS.SPIFFE == nil || s.TLS.SPIFFE.Identity != "" && len(c.Identities) != 1 {
+		return false
+	}
+	for _, l := range c.Listeners {
+		if l.Service == name || slices.ContainsFunc(l.Routes, func(r Route) bool { return r.Service == name }) {
+			return false
+		}
+	}
+	uses := func(u Upstream) bool { return u.Service == name }
+	return !slices.ContainsFunc(c.Upstreams, uses) &&
+		slices.ContainsFunc(c.Workloads, func(w Workload) bool { return slices.ContainsFunc(w.Upstreams, uses) })
 }
 
 // routeService turns an HTTP listener's service into a route.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -74,5 +75,54 @@ func TestExpandUpstreamOfADescribedService(t *testing.T) {
 	c := Expand(load(t, "services: [{name: api, endpoints: [127.0.0.1:1]}]\nupstreams: [{service: api, bind: 127.0.0.1:9191}]\n"))
 	if len(c.Services) != 1 || c.Services[0].TLS != nil || len(c.Listeners) != 1 {
 		t.Errorf("got %+v", c)
+	}
+}
+
+func TestExpandWorkloads(t *testing.T) {
+	c := Expand(load(t, string(mustRead(t, "testdata/perhost.good.yaml"))))
+	var names []string
+	for _, s := range c.Services {
+		names = append(names, s.Name)
+	}
+	// The pattern "api" is nobody's own: only what the workloads make of it stays.
+	want := []string{"plain", "web.local", "web.api", "web.plain", "db-1.local", "db-1.api", "db-1.mail"}
+	if !slices.Equal(names, want) {
+		t.Errorf("services %q, want %q", names, want)
+	}
+	for name, identity := range map[string]string{"web.api": "web", "db-1.api": "db", "db-1.mail": "db"} {
+		if s := c.service(name); s.TLS.SPIFFE.Identity != identity {
+			t.Errorf("%s is called as %q, want %q", name, s.TLS.SPIFFE.Identity, identity)
+		}
+	}
+	if s := c.service("web.plain"); s.TLS != nil {
+		t.Errorf("a plain service got %+v", s.TLS)
+	}
+	for _, l := range c.Listeners {
+		if want := map[string]string{"web.inbound": "web", "db-1.inbound": "db"}[l.Name]; want != "" && l.TLS.SPIFFE.Identity != want {
+			t.Errorf("%s answers as %q, want %q", l.Name, l.TLS.SPIFFE.Identity, want)
+		}
+	}
+	if again := Expand(c); !reflect.DeepEqual(again, c) {
+		t.Errorf("a second expansion changes something: %+v", again)
+	}
+}
+
+func TestTheOnlyNamedIdentityIsTheDefault(t *testing.T) {
+	c := Expand(load(t, `
+identities: {only: {spiffe: {}}}
+listeners: [{name: l, address: 127.0.0.1:1, tls: {spiffe: {}}, service: s}]
+services: [{name: s, endpoints: [127.0.0.1:2], tls: {spiffe: {}}}]
+workload: {service: web, address: 127.0.0.1:8000, listen: 127.0.0.1:20000}
+upstreams: [{service: api, bind: 127.0.0.1:9191}]
+`))
+	for _, l := range c.Listeners {
+		if l.TLS != nil && l.TLS.SPIFFE.Identity != "only" {
+			t.Errorf("listener %s: %q", l.Name, l.TLS.SPIFFE.Identity)
+		}
+	}
+	for _, s := range c.Services {
+		if s.TLS != nil && s.TLS.SPIFFE.Identity != "only" {
+			t.Errorf("service %s: %q", s.Name, s.TLS.SPIFFE.Identity)
+		}
 	}
 }

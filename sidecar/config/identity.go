@@ -20,8 +20,8 @@ type ConsulTLS struct {
 	ServerName string `yaml:"server_name"`
 }
 
-// Identity names the source of the proxy's own X.509-SVID; exactly one field is
-// set.
+// Identity names the source of an X.509-SVID of the proxy's own; exactly one field
+// is set.
 type Identity struct {
 	SPIFFE *SPIFFEIdentity `yaml:"spiffe"`
 	Files  *FilesIdentity  `yaml:"files"`
@@ -32,6 +32,10 @@ type Identity struct {
 type SPIFFEIdentity struct {
 	// Socket is unix:///path or tcp://IP:port; empty: SPIFFE_ENDPOINT_SOCKET.
 	Socket string `yaml:"socket"`
+	// ID and Hint pick one where the API offers several SVIDs: by its SPIFFE ID, or by
+	// the hint that its entry carries. They exclude each other; with neither, the first.
+	ID   string `yaml:"id"`
+	Hint string `yaml:"hint"`
 }
 
 // FilesIdentity reads PEM files and watches them.
@@ -48,8 +52,9 @@ type FilesIdentity struct {
 // lie in a directory.
 type DevIdentity struct {
 	TrustDomain string `yaml:"trust_domain"`
-	// ID is the SPIFFE ID this proxy gives itself; empty: that of Workload.Service by
-	// Consul's convention, or the path /larboard without a workload.
+	// ID is the SPIFFE ID this proxy gives itself; empty: that of the one workload that
+	// uses it by Consul's convention, or else the path /larboard, with the identity's
+	// name below it where it has one.
 	ID string `yaml:"id"`
 	// Socket, as a path, serves the Workload API to others; empty: not served.
 	Socket string `yaml:"socket" is:"path"`

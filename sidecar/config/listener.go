@@ -52,8 +52,11 @@ type Certificate struct {
 	Key  string `yaml:"key" is:"path"`
 }
 
-// ListenerSPIFFE has no settings of its own: who may call is Listener.Allow.
-type ListenerSPIFFE struct{}
+// ListenerSPIFFE says as whom we answer; who may call is Listener.Allow.
+type ListenerSPIFFE struct {
+	// Identity is one of Config.Identities; empty: the only one there is.
+	Identity string `yaml:"identity"`
+}
 
 // Route sends what Match describes to a service.
 type Route struct {

@@ -39,3 +39,7 @@ func Load(name string, data []byte) (*Config, Problems) {
 func listenerPath(i int) string { return fmt.Sprintf("listeners[%d]", i) }
 func servicePath(i int) string  { return fmt.Sprintf("services[%d]", i) }
 func upstreamPath(i int) string { return fmt.Sprintf("upstreams[%d]", i) }
+
+// identityPath is the path of a named identity.
+func identityPath(name string) string { return join("identities", shown(name)) }
+func workloadPath(i int) string       { return fmt.Sprintf("workloads[%d]", i) }

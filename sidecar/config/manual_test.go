@@ -63,33 +63,43 @@ func manualRows(t *testing.T) []row {
 	return rows
 }
 
+// placed is a type and where a field of it stands.
+type placed struct {
+	reflect.Type
+	path string
+}
+
 // fieldRows returns what the reference should hold: every field of t and below,
-// each struct where it is first met.
-func fieldRows(t reflect.Type, path string, seen map[reflect.Type]bool) []row {
-	if t.Kind() == reflect.Slice {
-		return fieldRows(t.Elem(), path+"[]", seen)
-	}
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct || t == reflect.TypeFor[StatusRange]() || seen[t] {
-		return nil
-	}
-	seen[t] = true
-	value := reflect.New(t)
-	if def, ok := value.Interface().(defaulted); ok {
-		def.setDefaults()
-	}
-	var rows, below []row
-	for i, name := range fieldNames(t) {
-		if name == "" {
+// each struct where it is first met, nearest to the top.
+func fieldRows(t reflect.Type) (rows []row) {
+	seen := map[reflect.Type]bool{reflect.TypeFor[StatusRange](): true}
+	for queue := []placed{{t, ""}}; len(queue) > 0; {
+		p := queue[0]
+		queue = queue[1:]
+		for p.Kind() == reflect.Slice || p.Kind() == reflect.Pointer {
+			if p.Kind() == reflect.Slice {
+				p.path += "[]"
+			}
+			p.Type = p.Elem()
+		}
+		if p.Kind() != reflect.Struct || seen[p.Type] {
 			continue
 		}
-		at := join(path, name)
-		rows = append(rows, row{at, defaultText(value.Elem().Field(i))})
-		below = append(below, fieldRows(t.Field(i).Type, at, seen)...)
+		seen[p.Type] = true
+		value := reflect.New(p.Type)
+		if def, ok := value.Interface().(defaulted); ok {
+			def.setDefaults()
+		}
+		for i, name := range fieldNames(p.Type) {
+			if name == "" {
+				continue
+			}
+			at := join(p.path, name)
+			rows = append(rows, row{at, defaultText(value.Elem().Field(i))})
+			queue = append(queue, placed{p.Field(i).Type, at})
+		}
 	}
-	return append(rows, below...)
+	return rows
 }
 
 // defaultText is a default as the manual writes it, or "" for none.
@@ -112,7 +122,7 @@ func defaultText(v reflect.Value) string {
 
 // The reference names every field once, with the default that is in force.
 func TestManualReference(t *testing.T) {
-	want := fieldRows(reflect.TypeFor[Config](), "", map[reflect.Type]bool{})
+	want := fieldRows(reflect.TypeFor[Config]())
 	got := manualRows(t)
 	paths := func(rows []row) (all []string) {
 		for _, r := range rows {

@@ -117,6 +117,12 @@ type ServiceTLS struct {
 // the endpoint, or else that of the service in our own trust domain by Consul's
 // convention, is accepted.
 type ServiceSPIFFE struct {
+	// Identity is the one of Config.Identities as which we call; empty: the only one
+	// there is.
+	Identity string `yaml:"identity"`
+	// Service is whose ID Consul's convention gives, where it comes to that; empty: the
+	// service that discovery asks for, or else this one.
+	Service      string      `yaml:"service"`
 	IDs          []IDPattern `yaml:"ids"`
 	TrustDomains []string    `yaml:"trust_domains"`
 }

@@ -1,8 +1,12 @@
 package config
 
 // Workload is the sidecar shorthand for the inbound side: a mutual TLS listener
-// in front of one local application.
+// in front of one local application. One of several has a name and its own upstreams,
+// which are called as its identity.
 type Workload struct {
+	// Name begins the names of the listeners and services made of one of several;
+	// empty: Service.
+	Name string `yaml:"name"`
 	// Service is the name under which others know the workload.
 	Service  string      `yaml:"service"`
 	Address  string      `yaml:"address"` // IP:port of the application
@@ -10,6 +14,10 @@ type Workload struct {
 	Protocol Protocol    `yaml:"protocol"`
 	Allow    []IDPattern `yaml:"allow"`  // as Listener.Allow
 	Health   *Health     `yaml:"health"` // of the application
+	// Identity is one of Config.Identities; empty: the only one there is.
+	Identity string `yaml:"identity"`
+	// Upstreams are for this workload alone. That of a lone workload stand beside it.
+	Upstreams []Upstream `yaml:"upstreams"`
 }
 
 // Upstream is the sidecar shorthand for the outbound side: a local plain listener

@@ -22,7 +22,7 @@ func (v *validator) validate() {
 	if c.Version != 1 {
 		v.report("version", fmt.Sprintf("%d is not a version of the format; 1 is the only one", c.Version))
 	}
-	if len(c.Listeners) == 0 && c.Workload == nil && len(c.Upstreams) == 0 {
+	if len(c.Listeners) == 0 && c.Workload == nil && len(c.Upstreams) == 0 && len(c.Workloads) == 0 {
 		v.report("listeners", "nothing to do: the file has no listeners, workload or upstreams")
 	}
 	v.process()
@@ -33,10 +33,11 @@ func (v *validator) validate() {
 		v.service(servicePath(i), &c.Services[i])
 	}
 	v.consul(&c.Consul)
-	v.identity()
+	v.identities()
 	v.workload()
+	v.workloads()
 	for i := range c.Upstreams {
-		v.upstream(upstreamPath(i), &c.Upstreams[i])
+		v.lonelyUpstream(upstreamPath(i), &c.Upstreams[i])
 	}
 	v.uniqueNames()
 	v.uniqueAddresses()

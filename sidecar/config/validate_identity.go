@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -9,32 +10,100 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
-// identity checks the source of our own identity.
-func (v *validator) identity() {
-	id := v.config.Identity
-	if id == nil {
-		return
+// identities checks the sources of our own identities.
+func (v *validator) identities() {
+	c := v.config
+	v.exclusive("", "identity", "identities")
+	if c.Identity != nil {
+		v.identity("identity", c.Identity)
 	}
-	v.exclusive("identity", "spiffe", "files")
-	v.exclusive("identity", "spiffe", "dev")
-	v.exclusive("identity", "files", "dev")
+	for _, name := range slices.Sorted(maps.Keys(c.Identities)) {
+		id, path := c.Identities[name], identityPath(name)
+		v.name(path, name)
+		v.identity(path, &id)
+	}
+	v.sameAuthority()
+}
+
+// identity checks one source.
+func (v *validator) identity(path string, id *Identity) {
+	v.exclusive(path, "spiffe", "files")
+	v.exclusive(path, "spiffe", "dev")
+	v.exclusive(path, "files", "dev")
 	switch {
 	case id.SPIFFE != nil:
-		v.workloadSocket("identity.spiffe.socket", id.SPIFFE.Socket)
+		v.spiffe(join(path, "spiffe"), id.SPIFFE)
 	case id.Files != nil:
-		v.files(id.Files)
+		v.files(join(path, "files"), id.Files)
 	case id.Dev != nil:
-		v.dev(id.Dev)
+		v.dev(join(path, "dev"), id.Dev)
 	default:
-		v.incomplete("identity", "needs a source: spiffe, files or dev")
+		v.incomplete(path, "needs a source: spiffe, files or dev")
 	}
 }
 
 // needsIdentity reports the field at path where the file says nothing of our own
 // identity.
 func (v *validator) needsIdentity(path string) {
-	if v.config.Identity == nil && !v.broken("identity") {
+	c := v.config
+	if c.Identity == nil && len(c.Identities) == 0 && !v.broken("identity") && !v.broken("identities") {
 		v.report(path, "needs an identity of our own; add identity with spiffe, files or dev")
+	}
+}
+
+// ownIdentity checks which of our identities is meant at path, whose entry identity
+// holds name.
+func (v *validator) ownIdentity(path, name string) {
+	v.needsIdentity(path)
+	at, c := join(path, "identity"), v.config
+	names := slices.Sorted(maps.Keys(c.Identities))
+	if _, known := c.Identities[name]; known || v.broken("identity") || v.broken("identities") {
+		return
+	}
+	switch {
+	case name == "" && len(names) > 1:
+		v.report(at, fmt.Sprintf("is missing, and there are several: %s", strings.Join(names, ", ")))
+	case name != "" && c.Identity != nil:
+		v.report(at, fmt.Sprintf("no identity is named %q: that of the file has no name; leave this out, or name it under identities", name))
+	case name != "" && len(names) > 0:
+		message, meant := fmt.Sprintf("no identity is named %q", name), suggest(name, names)
+		if meant == "" && len(names) <= 8 {
+			message += "; there are " + strings.Join(names, ", ")
+		}
+		v.propose(at, message, meant)
+	}
+}
+
+// sameAuthority reports development identities that would make two authorities of one
+// trust domain and one set of keys.
+func (v *validator) sameAuthority() {
+	first := map[[2]string]string{}
+	for _, name := range slices.Sorted(maps.Keys(v.config.Identities)) {
+		d := v.config.Identities[name].Dev
+		if d == nil {
+			continue
+		}
+		key := [2]string{d.TrustDomain, d.State}
+		other, known := first[key]
+		if !known {
+			first[key] = name
+			continue
+		}
+		if ttl := v.config.Identities[other].Dev.TTL; ttl != d.TTL {
+			v.report(identityPath(name)+".dev.ttl", fmt.Sprintf("%s, but %s has %s from the same authority", d.TTL, identityPath(other), ttl))
+		}
+	}
+}
+
+// maxHint is far more than any hint needs.
+const maxHint = 256
+
+func (v *validator) spiffe(path string, s *SPIFFEIdentity) {
+	v.workloadSocket(join(path, "socket"), s.Socket)
+	v.exclusive(path, "id", "hint")
+	v.spiffeID(join(path, "id"), s.ID)
+	if len(s.Hint) > maxHint {
+		v.report(join(path, "hint"), fmt.Sprintf("is longer than %d bytes", maxHint))
 	}
 }
 
@@ -52,28 +121,28 @@ func (v *validator) workloadSocket(path, socket string) {
 	}
 }
 
-func (v *validator) files(f *FilesIdentity) {
-	v.required("identity.files.cert", f.Cert)
-	v.required("identity.files.key", f.Key)
-	v.required("identity.files.bundle", f.Bundle)
+func (v *validator) files(path string, f *FilesIdentity) {
+	v.required(join(path, "cert"), f.Cert)
+	v.required(join(path, "key"), f.Key)
+	v.required(join(path, "bundle"), f.Bundle)
 	for domain := range f.Bundles {
-		v.trustDomain(join("identity.files.bundles", shown(domain)), domain)
+		v.trustDomain(join(join(path, "bundles"), shown(domain)), domain)
 	}
 }
 
 // minTTL leaves time to rotate before a certificate expires.
 const minTTL = Duration(2 * time.Second)
 
-func (v *validator) dev(d *DevIdentity) {
-	v.trustDomain("identity.dev.trust_domain", d.TrustDomain)
-	v.spiffeID("identity.dev.id", d.ID)
+func (v *validator) dev(path string, d *DevIdentity) {
+	v.trustDomain(join(path, "trust_domain"), d.TrustDomain)
+	v.spiffeID(join(path, "id"), d.ID)
 	id, err := spiffeid.FromString(d.ID)
 	if err == nil && d.TrustDomain != "" && id.TrustDomain().Name() != d.TrustDomain {
-		v.report("identity.dev.id", fmt.Sprintf("%q is not of the trust domain %q", d.ID, d.TrustDomain))
+		v.report(join(path, "id"), fmt.Sprintf("%q is not of the trust domain %q", d.ID, d.TrustDomain))
 	}
-	v.socketPath("identity.dev.socket", d.Socket)
+	v.socketPath(join(path, "socket"), d.Socket)
 	if d.TTL < minTTL {
-		v.report("identity.dev.ttl", fmt.Sprintf("%s is less than %s", d.TTL, minTTL))
+		v.report(join(path, "ttl"), fmt.Sprintf("%s is less than %s", d.TTL, minTTL))
 	}
 }
 

@@ -75,7 +75,7 @@ func (v *validator) listenerTLS(path string, l *Listener) {
 		v.required(join(at, "key"), c.Key)
 	}
 	if l.TLS.SPIFFE != nil {
-		v.needsIdentity(join(tls, "spiffe"))
+		v.ownIdentity(join(tls, "spiffe"), l.TLS.SPIFFE.Identity)
 	} else if v.given(allow) {
 		v.report(allow, "needs tls.spiffe: without it no caller has an identity")
 		return
@@ -175,6 +175,12 @@ func (c *Config) serviceNames() []string {
 	}
 	if c.Workload != nil {
 		names = append(names, LocalService)
+	}
+	for _, w := range c.Workloads {
+		names = append(names, w.prefixed(LocalService))
+		for _, u := range w.Upstreams {
+			names = append(names, w.prefixed(u.Service))
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

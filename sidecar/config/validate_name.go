@@ -99,6 +99,18 @@ func (v *validator) uniqueNames() {
 			v.unique(services, u.Service, upstreamPath(i), "service", "service")
 		}
 	}
+	for i := range c.Workloads {
+		w, path := &c.Workloads[i], workloadPath(i)
+		if w.Service == "" && w.Name == "" {
+			continue
+		}
+		v.unique(listeners, w.prefixed(InboundListener), path, "name", "listener")
+		v.unique(services, w.prefixed(LocalService), path, "name", "service")
+		for j, u := range w.Upstreams {
+			v.unique(listeners, w.prefixed(u.Service), join(path, upstreamPath(j)), "service", "listener")
+			v.unique(services, w.prefixed(u.Service), join(path, upstreamPath(j)), "service", "service")
+		}
+	}
 }
 
 // unique notes that the element at path has name, or reports that another has it.
@@ -140,5 +152,11 @@ func (v *validator) uniqueAddresses() {
 	}
 	for i, u := range c.Upstreams {
 		take(join(upstreamPath(i), "bind"), u.Bind)
+	}
+	for i, w := range c.Workloads {
+		take(join(workloadPath(i), "listen"), w.Listen)
+		for j, u := range w.Upstreams {
+			take(join(join(workloadPath(i), upstreamPath(j)), "bind"), u.Bind)
+		}
 	}
 }

@@ -115,7 +115,12 @@ func (v *validator) serviceTLS(path string, s *Service) {
 		return
 	}
 	path = join(path, "spiffe")
-	v.needsIdentity(path)
+	if s.TLS.SPIFFE.Identity != "" || !v.config.pattern(s.Name) {
+		v.ownIdentity(path, s.TLS.SPIFFE.Identity)
+	}
+	if v.given(join(path, "service")) {
+		v.name(join(path, "service"), s.TLS.SPIFFE.Service)
+	}
 	v.patterns(join(path, "ids"), s.TLS.SPIFFE.IDs)
 	for i, domain := range s.TLS.SPIFFE.TrustDomains {
 		v.trustDomain(fmt.Sprintf("%s.trust_domains[%d]", path, i), domain)

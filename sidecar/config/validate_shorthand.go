@@ -7,20 +7,63 @@ func (v *validator) workload() {
 	if w == nil {
 		return
 	}
-	v.name("workload.service", w.Service)
-	if v.required("workload.address", w.Address) {
-		v.address("workload.address", w.Address, false)
+	if w.Name != "" {
+		v.report("workload.name", "is for one of several workloads")
 	}
-	if v.required("workload.listen", w.Listen) {
-		v.address("workload.listen", w.Listen, true)
+	if v.given("workload.upstreams") {
+		v.report("workload.upstreams", "stand beside a lone workload, as upstreams of the file")
+	}
+	v.oneWorkload("workload", w)
+}
+
+// workloads checks those of a whole host. Their upstreams and the file's would both be
+// meant for "the" workload.
+func (v *validator) workloads() {
+	c := v.config
+	v.exclusive("", "workload", "workloads")
+	if len(c.Workloads) > 0 && v.given("upstreams") {
+		v.report("upstreams", "belong to one of the workloads: give them there, so that they are called as its identity")
+	}
+	for i := range c.Workloads {
+		w, path := &c.Workloads[i], workloadPath(i)
+		if v.given(join(path, "name")) {
+			v.name(join(path, "name"), w.Name)
+		}
+		v.oneWorkload(path, w)
+		for j := range w.Upstreams {
+			u, at := &w.Upstreams[j], join(path, upstreamPath(j))
+			v.upstream(at, u)
+			v.sameIdentity(at, w, u)
+		}
+	}
+}
+
+func (v *validator) oneWorkload(path string, w *Workload) {
+	v.name(join(path, "service"), w.Service)
+	if v.required(join(path, "address"), w.Address) {
+		v.address(join(path, "address"), w.Address, false)
+	}
+	if v.required(join(path, "listen"), w.Listen) {
+		v.address(join(path, "listen"), w.Listen, true)
 	}
 	if w.Address != "" && w.Address == w.Listen {
-		v.report("workload.listen", fmt.Sprintf("%s is the workload itself, workload.address", w.Listen))
+		v.report(join(path, "listen"), fmt.Sprintf("%s is the workload itself, %s", w.Listen, join(path, "address")))
 	}
-	v.protocol("workload.protocol", w.Protocol)
-	v.allow("workload.allow", w.Allow)
-	v.health("workload.health", w.Health)
-	v.needsIdentity("workload")
+	v.protocol(join(path, "protocol"), w.Protocol)
+	v.allow(join(path, "allow"), w.Allow)
+	v.health(join(path, "health"), w.Health)
+	v.ownIdentity(path, w.Identity)
+}
+
+// sameIdentity reports a workload's upstream whose service belongs to another
+// identity than the workload's.
+func (v *validator) sameIdentity(path string, w *Workload, u *Upstream) {
+	s := v.config.service(u.Service)
+	if s == nil || s.TLS == nil || s.TLS.SPIFFE == nil || s.TLS.SPIFFE.Identity == "" || s.TLS.SPIFFE.Identity == w.Identity {
+		return
+	}
+	v.report(join(path, "service"), fmt.Sprintf("%q is called as %q by its tls.spiffe.identity, and the workload is %q; leave out the former",
+		u.Service, s.TLS.SPIFFE.Identity, w.Identity))
 }
 
 func (v *validator) upstream(path string, u *Upstream) {
@@ -40,7 +83,18 @@ func (v *validator) upstream(path string, u *Upstream) {
 	v.endpoints(join(path, "endpoints"), u.Endpoints)
 	v.discovery(join(path, "discovery"), u.Discovery)
 	v.patterns(join(path, "ids"), u.IDs)
-	v.needsIdentity(path)
+}
+
+// lonelyUpstream checks an upstream that belongs to no workload of several.
+func (v *validator) lonelyUpstream(path string, u *Upstream) {
+	v.upstream(path, u)
+	switch {
+	case u.Service != "" && v.config.service(u.Service) != nil:
+	case len(v.config.Identities) > 1:
+		v.report(path, "does not say as which of the identities it calls: give it to one of workloads, or describe the service with tls.spiffe.identity")
+	default:
+		v.needsIdentity(path)
+	}
 }
 
 // reference checks an upstream whose service the file describes itself: what
