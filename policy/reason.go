@@ -40,6 +40,7 @@ const (
 	NoService
 	NoEndpoints
 	NoHealthyEndpoint
+	EndpointLimit
 	ConnectFailed
 	ConnectTimeout
 	UpstreamTLS
@@ -54,6 +55,8 @@ const (
 	TunnelIdle
 	Draining
 	Overloaded
+	ConnectionLimit
+	ListenerLimit
 	Internal
 
 	reasonCount
@@ -97,6 +100,7 @@ var reasons = [reasonCount]ReasonInfo{
 	NoService:         {"no_service", 503, 14, "SC", "the route names a service that is not known", "look at /api/v1/services"},
 	NoEndpoints:       {"no_endpoints", 503, 14, "SC", "the service has no endpoints", "look at the service's registration and at /api/v1/endpoints"},
 	NoHealthyEndpoint: {"no_healthy_endpoint", 503, 14, "SC", "no endpoint of the service is up", "look at the health of the endpoints at /api/v1/endpoints"},
+	EndpointLimit:     {"endpoint_limit", 503, 14, "SC", "every endpoint that is up has as many connections as it may", "add endpoints, or raise the service's max_connections"},
 	ConnectFailed:     {"connect_failed", 503, 14, "SC", "no connection to the endpoint could be made", "is the endpoint running, and reachable from here?"},
 	ConnectTimeout:    {"connect_timeout", 504, 4, "sC", "the endpoint did not accept a connection in time", "is the endpoint overloaded, or a firewall in the way? timeouts.connect"},
 	UpstreamTLS:       {"upstream_tls", 503, 14, "SC", "the TLS handshake with the endpoint failed", "see the log line for the alert; the endpoint may refuse our identity"},
@@ -112,6 +116,8 @@ var reasons = [reasonCount]ReasonInfo{
 	TunnelIdle:      {"tunnel_idle", 0, 4, "cD", "the tunnel was silent for too long", "timeouts.tunnel"},
 	Draining:        {"draining", 503, 14, "PR", "the proxy is shutting down", "call again; another instance answers"},
 	Overloaded:      {"overloaded", 503, 14, "PR", "the proxy is at one of its own limits", "look at larboard_* pools and limits"},
+	ConnectionLimit: {"connection_limit", 503, 14, "PR", "the proxy has as many connections as it may", "raise limits.connections, or add proxies"},
+	ListenerLimit:   {"listener_limit", 503, 14, "PR", "the listener has as many connections as it may", "raise the listener's max_connections"},
 	Internal:        {"internal", 500, 13, "IH", "the proxy failed inside", "report it with the logged stack"},
 }
 

@@ -52,7 +52,7 @@ func (o *Output) Commit() {
 // setting without identity.
 func Compile(in Input) (*Output, error) {
 	out := &Output{
-		Snapshot: &proxy.Snapshot{Generation: in.Generation},
+		Snapshot: &proxy.Snapshot{Generation: in.Generation, MaxConnections: int64(in.Config.Limits.Connections)},
 		Services: map[string]*upstream.Service{},
 		settings: map[string]*upstream.Settings{},
 	}
@@ -92,6 +92,8 @@ func (out *Output) compileListener(in Input, c *config.Listener) (*proxy.Listene
 		Name:      c.Name,
 		Addresses: c.Address,
 		Inbound:   c.Direction == config.Inbound,
+
+		MaxConnections: int64(c.MaxConnections),
 		Timeouts: proxy.Timeouts{
 			RequestHead: c.Timeouts.RequestHead.D(),
 			KeepAlive:   c.Timeouts.Idle.D(),

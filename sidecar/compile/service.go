@@ -24,6 +24,8 @@ func compileService(in Input, c *config.Service) (*upstream.Settings, error) {
 			Idle:         c.Timeouts.Idle.D(),
 			Tunnel:       c.Timeouts.Tunnel.D(),
 		},
+		MaxConnections: int64(c.MaxConnections),
+
 		HTTP: http1.ClientOptions{Limits: limits(in.Config), Authority: c.Name},
 	}
 	if c.TLS == nil || c.TLS.SPIFFE == nil {

@@ -74,8 +74,11 @@ const (
 	FormatJSON = "json"
 )
 
-// Limits bound what one request may bring.
+// Limits bound what one request may bring, and the process.
 type Limits struct {
+	// Connections bounds those of all listeners together; 0: what the file
+	// descriptors suffice for.
+	Connections int  `yaml:"connections"`
 	Head        Size `yaml:"head"`         // whole header section, in bytes
 	Fields      int  `yaml:"fields"`       // number of header fields
 	RequestLine Size `yaml:"request_line"` // in bytes

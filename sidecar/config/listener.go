@@ -21,8 +21,10 @@ type Listener struct {
 	// that afterwards HTTP has Routes only and TCP has Service only.
 	Service string `yaml:"service"`
 	// AllowConnect lets CONNECT open tunnels; HTTP only.
-	AllowConnect bool             `yaml:"allow_connect"`
-	Timeouts     ListenerTimeouts `yaml:"timeouts"`
+	AllowConnect bool `yaml:"allow_connect"`
+	// MaxConnections bounds the connections that are open at once; 0: no limit.
+	MaxConnections int              `yaml:"max_connections"`
+	Timeouts       ListenerTimeouts `yaml:"timeouts"`
 }
 
 // Direction says on which side of the workload a listener stands.

@@ -10,8 +10,10 @@ type Service struct {
 	// Health is nil without active checks.
 	Health *Health `yaml:"health"`
 	// TLS is nil for plain text.
-	TLS      *ServiceTLS     `yaml:"tls"`
-	Timeouts ServiceTimeouts `yaml:"timeouts"`
+	TLS *ServiceTLS `yaml:"tls"`
+	// MaxConnections bounds the connections in use to each endpoint; 0: no limit.
+	MaxConnections int             `yaml:"max_connections"`
+	Timeouts       ServiceTimeouts `yaml:"timeouts"`
 }
 
 // Endpoint is one address written in the file; a lone string is its Address.

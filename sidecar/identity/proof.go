@@ -19,12 +19,12 @@ type Proof struct {
 
 // CallerProof keeps what the caller has shown in a handshake with a configuration of s.
 func (s *Snapshot) CallerProof(state tls.ConnectionState) Proof {
-	return Proof{state.PeerCertificates, x509.ExtKeyUsageClientAuth, s, time.Now()}
+	return Proof{state.PeerCertificates, x509.ExtKeyUsageClientAuth, s, s.now()}
 }
 
 // EndpointProof is CallerProof for an endpoint that we have called.
 func (s *Snapshot) EndpointProof(state tls.ConnectionState) Proof {
-	return Proof{state.PeerCertificates, x509.ExtKeyUsageServerAuth, s, time.Now()}
+	return Proof{state.PeerCertificates, x509.ExtKeyUsageServerAuth, s, s.now()}
 }
 
 // Holds says whether the bundles of now still vouch for the peer as it has proven

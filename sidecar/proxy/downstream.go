@@ -71,9 +71,13 @@ func (d *Downstream) PeerID() string {
 // accepted runs on the loop, without a task.
 func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 	ls := l.proxy.loops[loop.Index()]
+	conf := l.conf.Load()
+	if r := l.admit(conf); r != policy.None {
+		l.turnAway(ls, c, r)
+		return
+	}
 	d := &Downstream{listener: l, loop: ls, raw: c}
 	d.onReady = d.ready
-	conf := l.conf.Load()
 	d.inbound = conf.Inbound
 	ls.track(d)
 	switch {
@@ -106,6 +110,7 @@ func (d *Downstream) wait(most time.Duration) {
 // ready runs on the loop when a waiting connection is readable, has closed or has
 // waited for too long.
 func (d *Downstream) ready() {
+	defer d.contain("connection")
 	if d.raw.IdleExpired() {
 		d.close()
 		return
@@ -120,6 +125,14 @@ func (d *Downstream) ready() {
 		return
 	}
 	d.servedBy(d.loop.loop.Go("http", x.serve))
+}
+
+// contain turns a panic where there is no exchange into the end of the connection.
+func (d *Downstream) contain(what string) {
+	if v := recover(); v != nil {
+		d.loop.proxy.panicked(what, v)
+		d.close()
+	}
 }
 
 // exchange takes an exchange for the connection's next request.
@@ -164,6 +177,7 @@ func (d *Downstream) idle() {
 
 // handshake makes the connection a TLS one, and goes on with its protocol.
 func (d *Downstream) handshake(t *engine.Task) {
+	defer d.contain("handshake")
 	conf := d.listener.conf.Load()
 	err := d.secure(conf)
 	if err == nil {

@@ -31,6 +31,8 @@ func (p Protocol) String() string { return [...]string{"http", "tcp"}[p] }
 type Snapshot struct {
 	Listeners []*ListenerConfig
 	Services  []*upstream.Service
+	// MaxConnections bounds the connections of all listeners together; 0: no limit.
+	MaxConnections int64
 	// Generation counts the applied configurations.
 	Generation uint64
 }
@@ -51,6 +53,9 @@ type ListenerConfig struct {
 	Routes []*Route
 	// Service takes the connections of a TCP listener.
 	Service *upstream.Service
+
+	// MaxConnections bounds the listener's own; 0: no limit.
+	MaxConnections int64
 
 	Timeouts Timeouts
 	HTTP     http1.ServerOptions
@@ -104,6 +109,7 @@ type Listener struct {
 	name    string
 	conf    atomic.Pointer[ListenerConfig]
 	sockets []*socket
+	room    *room // of all listeners that have had the name
 	closed  atomic.Bool
 }
 

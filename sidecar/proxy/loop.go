@@ -22,6 +22,8 @@ type loopState struct {
 	idText   [32]byte
 	conns    Downstream // head of the list of live connections
 	review   review     // the pass of Reauthorize over them
+
+	turnedAway int // connections that are being told of a limit
 }
 
 func newLoopState(p *Proxy, l *engine.Loop) *loopState {
@@ -77,6 +79,7 @@ func (s *loopState) untrack(d *Downstream) {
 	}
 	d.prev.next, d.next.prev = d.next, d.prev
 	d.next, d.prev = nil, nil
+	d.listener.leave()
 	s.proxy.count(d, -1)
 }
 

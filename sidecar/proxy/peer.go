@@ -47,6 +47,9 @@ func undelivered(code string) error {
 			return &policy.Error{Reason: r, Side: policy.Upstream, Phase: policy.PhaseConnect, Retryable: true, Err: errPeer}
 		}
 	}
+	if policy.EndpointLimit.String() == code { // its workload is busy, which speaks not against it
+		return &policy.Error{Reason: policy.EndpointLimit, Side: policy.Upstream, Phase: policy.PhaseWait, Retryable: true, Err: errPeer}
+	}
 	for _, r := range half {
 		if r.String() == code {
 			return &policy.Error{Reason: r, Side: policy.Upstream, Phase: policy.PhaseWait, Retryable: true, MaybeProcessed: true, Err: errPeer}

@@ -14,6 +14,7 @@ func TestUndelivered(t *testing.T) {
 	const unseen, maybe = "not seen", "maybe processed"
 	want := map[policy.Reason]string{
 		policy.NoEndpoints: unseen, policy.NoHealthyEndpoint: unseen, policy.ConnectFailed: unseen, policy.ConnectTimeout: unseen,
+		policy.EndpointLimit: unseen,
 		policy.UpstreamReset: maybe, policy.UpstreamClosed: maybe, policy.Draining: maybe,
 	}
 	for _, r := range policy.Reasons() {
@@ -24,7 +25,7 @@ func TestUndelivered(t *testing.T) {
 			if e.MaybeProcessed {
 				got = maybe
 			}
-			if e.Reason != r || e.Side != policy.Upstream || !e.Retryable || (e.Phase == policy.PhaseConnect) == e.MaybeProcessed {
+			if e.Reason != r || e.Side != policy.Upstream || !e.Retryable || (e.Phase == policy.PhaseConnect) != (got == unseen && r != policy.EndpointLimit) {
 				t.Errorf("%v: %+v", r, e)
 			}
 		}

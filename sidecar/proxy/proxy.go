@@ -52,6 +52,8 @@ type Proxy struct {
 	lastPanic atomic.Int64 // Unix nanoseconds of the last stack in the log
 
 	inbound, outbound atomic.Int64 // live connections
+	room              room         // of both
+	limit             atomic.Int64 // of room; 0: none
 
 	mu        sync.Mutex // writers: Apply, Drain
 	listeners map[string]*Listener
@@ -101,6 +103,7 @@ func (p *Proxy) swap(s *Snapshot, opened map[string]*Listener) {
 		}
 	}
 	p.listeners = named
+	p.limit.Store(s.MaxConnections)
 	p.snapshot.Store(s)
 	p.forget(s.Services)
 	p.Reauthorize()

@@ -70,7 +70,10 @@ func (p *Proxy) newPlan(s *Snapshot) *Plan {
 
 // listener makes the running form of c.
 func (n *Plan) listener(c *ListenerConfig) (*Listener, error) {
-	l := &Listener{proxy: n.proxy, name: c.Name}
+	l := &Listener{proxy: n.proxy, name: c.Name, room: &room{}}
+	if was := n.proxy.listeners[c.Name]; was != nil {
+		l.room = was.room
+	}
 	l.conf.Store(c)
 	for _, address := range c.Addresses {
 		s := n.take(c.Name, address)

@@ -27,6 +27,23 @@ type Endpoint struct {
 	suspect  atomic.Int64 // Nanos until which it is passed over
 }
 
+// reserve counts one more in flight, unless that would be more than limit; 0: none.
+func (e *Endpoint) reserve(limit int64) bool {
+	if limit <= 0 {
+		e.inflight.Add(1)
+		return true
+	}
+	for {
+		n := e.inflight.Load()
+		if n >= limit {
+			return false
+		}
+		if e.inflight.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
 // Inflight is the number of exchanges (or tunnels) under way.
 func (e *Endpoint) Inflight() int64 { return e.inflight.Load() }
 

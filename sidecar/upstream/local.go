@@ -22,7 +22,9 @@ type localService struct {
 	pools   map[PoolKey]*pool
 	gone    bool // no route holds the service any more: nothing is kept of it
 	now     int64
-	desired bool // this pick passes over suspects
+	desired bool  // this pick passes over suspects
+	limit   int64 // of connections in use to each endpoint; 0: none
+	full    bool  // this pick has passed over an endpoint that is up, for its limit
 }
 
 // Tried holds the endpoints that an exchange has tried. The zero value is empty.
@@ -67,30 +69,44 @@ type Choice struct {
 	token  balance.Token
 }
 
-// Pick chooses an endpoint that is not in t, adds it there and counts it in flight. Endpoints that failed to connect lately are passed over while another
-// is left. It does not park. Errors: NoEndpoints, NoHealthyEndpoint.
+// Pick chooses an endpoint that is not in t, adds it there and counts it in flight.
+// Endpoints that failed to connect lately are passed over while another is left, those
+// at their limit always. It does not park. Errors: NoEndpoints, NoHealthyEndpoint,
+// EndpointLimit.
 func (l *Local) Pick(s *Service, t *Tried) (Choice, error) {
 	ls := l.service(s)
 	tried := t.of(ls.set)
 	ls.now = l.loop.Nanos()
-	ls.desired = true
+	ls.desired, ls.full, ls.limit = true, false, s.Settings().MaxConnections
 	ctx := balance.PickContext{Now: ls.now, Load: ls, Tried: tried}
-	token, ok := ls.picker.Pick(ctx)
-	if !ok {
-		ls.desired = false
-		token, ok = ls.picker.Pick(ctx)
-	}
-	if !ok {
-		reason := policy.NoHealthyEndpoint
-		if len(ls.set.Members) == 0 {
-			reason = policy.NoEndpoints
+	for {
+		token, ok := ls.picker.Pick(ctx)
+		if !ok && ls.desired {
+			ls.desired = false
+			continue
 		}
-		return Choice{}, &policy.Error{Reason: reason, Side: policy.Upstream, Phase: policy.PhasePick}
+		if !ok {
+			return Choice{}, &policy.Error{Reason: ls.none(), Side: policy.Upstream, Phase: policy.PhasePick}
+		}
+		m := &ls.set.Members[token.Index]
+		if m.reserve(ls.limit) {
+			tried.Add(token.Index)
+			return Choice{Service: s, Member: m, local: ls, picker: ls.picker, token: token}, nil
+		}
+		// Another loop was quicker: the next look finds the endpoint full.
+		ls.picker.Done(token, policy.Outcome{})
 	}
-	m := &ls.set.Members[token.Index]
-	m.inflight.Add(1)
-	tried.Add(token.Index)
-	return Choice{Service: s, Member: m, local: ls, picker: ls.picker, token: token}, nil
+}
+
+// none is why there was nothing to pick.
+func (ls *localService) none() policy.Reason {
+	switch {
+	case len(ls.set.Members) == 0:
+		return policy.NoEndpoints
+	case ls.full:
+		return policy.EndpointLimit
+	}
+	return policy.NoHealthyEndpoint
 }
 
 // Done reports what came of a choice. A connection that failed after it was made
@@ -109,7 +125,14 @@ func (l *Local) Done(c Choice, o policy.Outcome) {
 // Usable and Inflight let a picker see the endpoints (balance.Load).
 func (ls *localService) Usable(i int) bool {
 	m := &ls.set.Members[i]
-	return !m.Down() && !(ls.desired && m.Suspect(ls.now))
+	if m.Down() || ls.desired && m.Suspect(ls.now) {
+		return false
+	}
+	if ls.limit > 0 && m.Inflight() >= ls.limit {
+		ls.full = true
+		return false
+	}
+	return true
 }
 
 // Inflight is the number of exchanges under way at endpoint i.

@@ -18,6 +18,9 @@ type Settings struct {
 	Balance  string
 	Timeouts Timeouts
 	HTTP     http1.ClientOptions
+	// MaxConnections bounds the connections in use to each endpoint, those being made
+	// included; 0: no limit.
+	MaxConnections int64
 	// Mesh, when set, makes every connection mutual TLS.
 	Mesh *Mesh
 }
