@@ -75,6 +75,7 @@ func (l *Loop) end() {
 	}
 	l.closeAcceptors()
 	l.workers.stopAll(l)
+	l.pipes.closeFree()
 	l.draining.timer.Stop()
 	l.upkeep.Stop()
 	l.publish()

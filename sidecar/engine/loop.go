@@ -34,6 +34,7 @@ type Loop struct {
 	watchTimer *Timer
 
 	buffers   buffers
+	pipes     pipes
 	queues    []*outQueue
 	belowTLS  bool // inside tls.Conn.Write, where nothing may park
 	pacer     pacer
@@ -76,6 +77,7 @@ func newLoop(e *Engine, index int, p Poller) *Loop {
 	l.pacer.left = l.pacer.perTurn
 	l.upkeep.loop, l.upkeep.f = l, l.runUpkeep
 	l.draining.timer = l.NewTimer()
+	l.pipes.splicer, _ = p.(Splicer)
 	l.pulse.polling.Store(true)
 	return l
 }

@@ -75,8 +75,9 @@ func (l *Loop) armUpkeep() {
 func (l *Loop) runUpkeep() {
 	l.workers.trim(l)
 	l.buffers.trim()
+	l.pipes.trim()
 	l.counts.lagWindow()
-	if len(l.workers.free) > 0 || l.buffers.spare() > 0 {
+	if len(l.workers.free) > 0 || l.buffers.spare() > 0 || len(l.pipes.free) > 0 {
 		l.armUpkeep()
 	}
 }
