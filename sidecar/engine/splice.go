@@ -21,6 +21,8 @@ type Splicer interface {
 	Splice(from, to, n int) (int, error)
 	// ReadPipe is Read of a pipe's end.
 	ReadPipe(r int, p []byte) (int, error)
+	// Drained reports that a read from a socket would find nothing.
+	Drained(fd int) bool
 }
 
 // ErrNoSplice says that the transfer has to be copied; nothing has been moved.
@@ -125,6 +127,7 @@ func (s *Splice) took(n int) (int, error) {
 	}
 	s.held = n
 	c.in += uint64(n)
+	c.loop.counts.spliced += uint64(n)
 	if t := c.loop.current; t != nil {
 		t.charge(n / spliceShare)
 	}
@@ -214,8 +217,17 @@ func (s *Splice) copyOut() error {
 	return nil
 }
 
-// End gives the pipe back, or closes it if bytes are left in it. Any number of times.
-func (s *Splice) End() { s.giveBack() }
+// End gives the pipe back, or closes it if bytes are left in it. Any number of times. It
+// looks whether the source is drained, which no splice tells and a connection that is to be
+// kept must know (Conn.Pending).
+func (s *Splice) End() {
+	s.giveBack()
+	c := s.Src
+	if c.flags&(flagReadable|flagEnding|flagClosed) == flagReadable && c.loop.pipes.splicer != nil &&
+		c.loop.pipes.splicer.Drained(int(c.fd)) {
+		c.flags &^= flagReadable
+	}
+}
 
 func (s *Splice) giveBack() {
 	if s.pipe.none() {

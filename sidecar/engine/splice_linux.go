@@ -1,6 +1,9 @@
 package engine
 
-import "syscall"
+import (
+	"syscall"
+	"unsafe"
+)
 
 const (
 	spliceMove     = 1 // SPLICE_F_MOVE
@@ -38,4 +41,12 @@ func (sockets) Splice(from, to, n int) (int, error) {
 func (sockets) ReadPipe(r int, p []byte) (int, error) {
 	n, err := syscall.Read(r, p)
 	return max(n, 0), err
+}
+
+// Drained implements Splicer.
+func (sockets) Drained(fd int) bool {
+	var b [1]byte
+	_, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), 1,
+		syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+	return e == syscall.EAGAIN
 }

@@ -12,6 +12,7 @@ type counts struct {
 	stale, panics         uint64
 	goexits, backoffs     uint64
 	accepted, dialled     uint64
+	spliced               uint64
 	coroutines, conns     int
 	offloads              int
 	lag, lastLag          time.Duration
@@ -30,6 +31,8 @@ type LoopStats struct {
 	Resumes        uint64        // of tasks
 	Accepted       uint64        // connections
 	Dialled        uint64        // connections
+	Pipes          int           // for splicing, in use or at hand; two descriptors each
+	Spliced        uint64        // bytes that went through them
 	AcceptBackoffs uint64        // pauses because descriptors had run out
 	StaleEvents    uint64        // for descriptors closed in the same batch
 	Panics         uint64        // contained
@@ -58,6 +61,8 @@ func (s Stats) Total() LoopStats {
 		t.Resumes += l.Resumes
 		t.Accepted += l.Accepted
 		t.Dialled += l.Dialled
+		t.Pipes += l.Pipes
+		t.Spliced += l.Spliced
 		t.AcceptBackoffs += l.AcceptBackoffs
 		t.StaleEvents += l.StaleEvents
 		t.Panics += l.Panics
@@ -69,6 +74,8 @@ func (s Stats) Total() LoopStats {
 }
 
 type published struct {
+	pipes                                                          atomic.Int64
+	spliced                                                        atomic.Uint64
 	tasks, coroutines, buffers, buffersFree, bufferBytes, offloads atomic.Int64
 	turns, resumes, accepted, dialled, backoffs, stale             atomic.Uint64
 	panics, goexits                                                atomic.Uint64
@@ -86,6 +93,7 @@ func (e *Engine) Stats() Stats {
 			Buffers: int(p.buffers.Load()), BuffersFree: int(p.buffersFree.Load()),
 			BufferBytes: int(p.bufferBytes.Load()), Offloads: int(p.offloads.Load()),
 			Turns: p.turns.Load(), Resumes: p.resumes.Load(), Accepted: p.accepted.Load(), Dialled: p.dialled.Load(),
+			Pipes: int(p.pipes.Load()), Spliced: p.spliced.Load(),
 			AcceptBackoffs: p.backoffs.Load(), StaleEvents: p.stale.Load(),
 			Panics: p.panics.Load(), Goexits: p.goexits.Load(),
 			Lag: time.Duration(p.lag.Load()), Stalls: l.pulse.stalls.Load(),
@@ -120,6 +128,8 @@ func (l *Loop) publish() {
 	setUint(&p.resumes, c.resumes)
 	setUint(&p.accepted, c.accepted)
 	setUint(&p.dialled, c.dialled)
+	setInt(&p.pipes, l.pipes.open)
+	setUint(&p.spliced, c.spliced)
 	setUint(&p.backoffs, c.backoffs)
 	setUint(&p.stale, c.stale)
 	setUint(&p.panics, c.panics)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/message"
+	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
 
 // body is the request's body on its way to the endpoint. What arrived with the
@@ -79,13 +80,13 @@ func (x *Exchange) pumpBody(*engine.Task) {
 		return
 	}
 	for {
+		if x.spliceRequest(up) != errCopy {
+			return
+		}
 		x.Down.raw.ReadWithin(x.conf.Timeouts.Body)
 		p, end, err := x.server.ReadBody()
 		if err != nil {
-			if !errors.Is(err, errSettled) {
-				x.body.err = err
-				up.Transport.Close() // wakes the reader of the answer
-			}
+			x.clientFailed(up, err)
 			return
 		}
 		x.body.read = end
@@ -95,6 +96,14 @@ func (x *Exchange) pumpBody(*engine.Task) {
 		if relay(up, p, end, x.server.Trailers()) != nil || end {
 			return
 		}
+	}
+}
+
+// clientFailed notes that the request's body will not come to its end.
+func (x *Exchange) clientFailed(up *upstream.Conn, err error) {
+	if !errors.Is(err, errSettled) {
+		x.body.err = err
+		up.Transport.Close() // wakes the reader of the answer
 	}
 }
 

@@ -125,6 +125,9 @@ func (x *Exchange) respond() error {
 			if err := server.Flush(); err != nil {
 				return err
 			}
+			if err := x.spliceAnswer(); err != errCopy {
+				return err
+			}
 		}
 		x.setUpstreamDeadline(x.settings.Timeouts.Body)
 		p, end, err := x.up.ReadBody()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/http1"
 )
 
 // side is one end of a tunnel: an HTTP stream after its switch of protocols, or a
@@ -15,6 +16,7 @@ import (
 type side interface {
 	ReadBody() (p []byte, end bool, err error)
 	WriteBody(p []byte, end bool) error
+	spliced
 }
 
 // tunnelEnd is a side with its connection.
@@ -88,9 +90,11 @@ func (n *tunnel) fail(err error) {
 
 // copy moves bytes from src to dst until src's FIN.
 func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) error {
+	c := carrier{dst: dst, src: src}
+	defer c.stop()
 	for {
 		src.raw.ReadWithin(n.idle)
-		p, end, err := src.ReadBody()
+		m, end, err := c.read(*count)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			if n.idle > 0 && time.Duration(n.loop.loop.Nanos()-n.moved) < n.idle {
 				continue // the other direction is alive
@@ -103,10 +107,10 @@ func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) err
 		if err != nil {
 			return tunnelError(reader, err)
 		}
-		*count += int64(len(p))
+		*count += int64(m)
 		n.moved = n.loop.loop.Nanos()
 		dst.raw.WriteWithin(n.idle)
-		if err := dst.WriteBody(p, end); errors.Is(err, engine.ErrPeerReset) {
+		if err := c.write(m, end); errors.Is(err, engine.ErrPeerReset) {
 			return tunnelError(other(reader), engine.ErrPeerReset)
 		} else if err != nil {
 			return tunnelError(other(reader), err)
@@ -188,4 +192,27 @@ func (b *bare) WriteBody(p []byte, end bool) error {
 		return b.transport.CloseWrite()
 	}
 	return nil
+}
+
+// SpliceIn implements side.
+func (b *bare) SpliceIn() int64 { return 1 << 62 }
+
+// SpliceOut implements side.
+func (b *bare) SpliceOut() int64 { return 1 << 62 }
+
+// ReadSplice implements side.
+func (b *bare) ReadSplice(s http1.Splicer) (int, bool, error) {
+	n, err := s.Fill(b.SpliceIn())
+	if err == io.EOF {
+		return 0, true, nil
+	}
+	return n, false, err
+}
+
+// WriteSplice implements side.
+func (b *bare) WriteSplice(s http1.Splicer, _ int, end bool) error {
+	if err := s.Flush(); err != nil || !end {
+		return err
+	}
+	return b.transport.CloseWrite()
 }
