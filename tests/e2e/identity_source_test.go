@@ -218,20 +218,33 @@ func TestFilesRotateUnderLoad(t *testing.T) {
 	})
 }
 
-// identityView is the one identity of the admin interface.
-func (p *larboard) identityView() (one identityView) {
+// identityViews are the identities of the admin interface, by name.
+func (p *larboard) identityViews() map[string]identityView {
 	p.t.Helper()
 	var v struct{ Identities []identityView }
 	p.view("/api/v1/identity", &v)
-	if len(v.Identities) != 1 {
-		p.t.Fatalf("%s: identities %+v", p.name, v)
+	named := map[string]identityView{}
+	for _, one := range v.Identities {
+		named[one.Name] = one
 	}
-	return v.Identities[0]
+	return named
+}
+
+// identityView is the one identity of a configuration that names none.
+func (p *larboard) identityView() identityView {
+	p.t.Helper()
+	all := p.identityViews()
+	if len(all) != 1 {
+		p.t.Fatalf("%s: identities %+v", p.name, all)
+	}
+	return all[""]
 }
 
 type identityView struct {
-	Serial  string
-	Bundles []struct{ Authorities int }
+	Name, Serial string
+	ID           string `json:"spiffe_id"`
+	Rotations    int
+	Bundles      []struct{ Authorities int }
 }
 
 func (p *larboard) waitSerial(serial string) {

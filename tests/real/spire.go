@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -130,7 +131,9 @@ func (s *SPIREDomain) startServer() error {
 		return err
 	}
 	s.server = p
-	return s.await(p, func() error { return s.command(s.binaries.server, nil, "healthcheck", "-socketPath", s.path("server.sock")).Run() })
+	return s.await(p, func() error {
+		return s.command(s.binaries.server, nil, "healthcheck", "-socketPath", s.path("server.sock")).Run()
+	})
 }
 
 func (s *SPIREDomain) startAgent(args ...string) {
@@ -141,7 +144,9 @@ func (s *SPIREDomain) startAgent(args ...string) {
 	p, err := startProcess(s.binaries.agent, s.path("agent.log"), append([]string{"run", "-config", s.path("agent.conf")}, args...)...)
 	if err == nil {
 		s.agent = p
-		err = s.await(p, func() error { return s.command(s.binaries.agent, nil, "healthcheck", "-socketPath", s.path("agent.sock")).Run() })
+		err = s.await(p, func() error {
+			return s.command(s.binaries.agent, nil, "healthcheck", "-socketPath", s.path("agent.sock")).Run()
+		})
 	}
 	if err != nil {
 		s.t.Fatalf("spire agent: %v\n%s", err, s.log("agent.log"))
@@ -276,6 +281,34 @@ func (s *SPIREDomain) Bundle() []*x509.Certificate {
 		}
 		all = append(all, c)
 	}
+}
+
+// Signer is the authority that signs SVIDs now, with its key from the server's disk:
+// for certificates that a server would not issue.
+func (s *SPIREDomain) Signer() (*x509.Certificate, *ecdsa.PrivateKey) {
+	s.t.Helper()
+	var disk struct{ Keys map[string][]byte }
+	data, err := os.ReadFile(s.path("server/keys.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &disk)
+	}
+	if err != nil {
+		s.t.Fatalf("spire server: its keys: %v", err)
+	}
+	for name, der := range disk.Keys {
+		key, err := x509.ParsePKCS8PrivateKey(der)
+		if err != nil {
+			s.t.Fatalf("spire server: key %s: %v", name, err)
+		}
+		private, ok := key.(*ecdsa.PrivateKey)
+		for _, c := range s.Bundle() {
+			if ok && private.PublicKey.Equal(c.PublicKey) {
+				return c, private
+			}
+		}
+	}
+	s.t.Fatalf("spire server: none of %d keys belongs to its bundle", len(disk.Keys))
+	return nil, nil
 }
 
 func (s *SPIREDomain) saveBundle(name, format string) (file string) {
