@@ -1,6 +1,7 @@
 // Package discovery says which endpoints a service has. A source watches one
-// place (a configuration file, Consul) and hands over complete sets; the package
-// itself merges and keeps the last good one. It must not know of connections,
+// place (the configuration, a file, DNS, Consul) and hands over complete sets; the
+// package itself keeps the last good set of each source and merges those of one
+// service. It must not know of connections,
 // balancing or the proxy's own health checks.
 package discovery
 
@@ -30,7 +31,17 @@ type Endpoint struct {
 	Node, Zone   string
 	// Source says where the endpoint comes from ("static", "consul:dc1").
 	Source string
+	// Status is what the source knows of its health ("passing", "warning"); empty:
+	// nothing.
+	Status string
 }
+
+// EndpointKey tells the endpoints of a service apart: an id is unique within one
+// source only.
+type EndpointKey struct{ ID, Address string }
+
+// Key is under which the state of e is kept.
+func (e *Endpoint) Key() EndpointKey { return EndpointKey{e.ID, e.Address} }
 
 // Update is the complete set of a service at one moment, or news of a failure.
 type Update struct {
@@ -38,7 +49,9 @@ type Update struct {
 	Endpoints []Endpoint
 	// Index is the source's own version (Consul's X-Consul-Index); 0: none.
 	Index uint64
-	At    time.Time
+	// Via says who answered, where a source has several to ask; empty: it has not.
+	Via string
+	At  time.Time
 	// Err, when set, says that the source is out of reach: Endpoints is nil and the
 	// last good set stays in force.
 	Err error

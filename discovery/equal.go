@@ -15,7 +15,7 @@ func Equal(a, b []Endpoint) bool {
 func (e Endpoint) Equal(o Endpoint) bool {
 	return e.ID == o.ID && e.Address == o.Address && e.Weight == o.Weight &&
 		e.Identity == o.Identity && e.IdentityPath == o.IdentityPath &&
-		e.Node == o.Node && e.Zone == o.Zone && e.Source == o.Source &&
+		e.Node == o.Node && e.Zone == o.Zone && e.Source == o.Source && e.Status == o.Status &&
 		slices.Equal(e.Tags, o.Tags) && maps.Equal(e.Meta, o.Meta)
 }
 

@@ -11,7 +11,7 @@ func TestEndpointEqualSeesEveryField(t *testing.T) {
 	full := func() Endpoint {
 		return Endpoint{
 			ID: "a", Address: "127.0.0.1:1", Weight: 1, Tags: []string{"x"}, Meta: map[string]string{"k": "v"},
-			Identity: spiffeid.RequireFromString("spiffe://a.test/x"), IdentityPath: "/x", Node: "n", Zone: "z", Source: "s",
+			Identity: spiffeid.RequireFromString("spiffe://a.test/x"), IdentityPath: "/x", Node: "n", Zone: "z", Source: "s", Status: "passing",
 		}
 	}
 	changes := map[string]func(*Endpoint){
@@ -25,6 +25,7 @@ func TestEndpointEqualSeesEveryField(t *testing.T) {
 		"Node":         func(e *Endpoint) { e.Node = "m" },
 		"Zone":         func(e *Endpoint) { e.Zone = "y" },
 		"Source":       func(e *Endpoint) { e.Source = "t" },
+		"Status":       func(e *Endpoint) { e.Status = "warning" },
 	}
 	if !full().Equal(full()) {
 		t.Error("an endpoint differs from its copy")

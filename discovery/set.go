@@ -3,7 +3,6 @@ package discovery
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -15,7 +14,7 @@ import (
 // come faster are folded into the last of them.
 const Window = 20 * time.Millisecond
 
-// Spec says where the endpoints of one service come from.
+// Spec is one source of a service's endpoints.
 type Spec struct {
 	// Key identifies the source's settings: while it stays the same, Apply leaves
 	// the running source alone.
@@ -27,8 +26,10 @@ type Spec struct {
 	New func() Source
 }
 
-// Set runs one source per service and keeps the last good endpoints of each. What
-// a source reports as a failure changes the Status and never the endpoints.
+// Set runs the sources of services, keeps the last good endpoints of each source,
+// and merges those of one service: one source after the other, and where several
+// name an address, as the first of them has it. What a source reports as a failure
+// changes the Status and never the endpoints.
 //
 // All methods are safe for concurrent use, except that OnUpdate must not call
 // Apply.
@@ -48,7 +49,7 @@ type Set struct {
 	entries map[string]*entry
 	ctx     context.Context // of Run; nil until then
 	stopped bool            // Run has begun to return
-	changed chan struct{}   // closed and replaced when an entry's first result arrives or is delivered
+	changed chan struct{}   // closed and replaced when an entry's result arrives or is delivered
 	running sync.WaitGroup
 }
 
@@ -70,7 +71,8 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 	s.ctx = ctx
 	for _, name := range slices.Sorted(maps.Keys(s.entries)) {
-		s.start(s.entries[name])
+		e := s.entries[name]
+		s.start(e, e.feeds)
 	}
 	s.mu.Unlock()
 
@@ -82,104 +84,101 @@ func (s *Set) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Apply makes specs, by service name, the wanted state. Sources whose Key is
-// unchanged run on untouched. A service whose Key changed keeps its last good
-// endpoints until the new source has sent its own. A service that is no longer
-// named is forgotten. After Apply returns, nothing of a stopped source reaches
-// OnUpdate; its goroutines end soon after and are waited for by Run.
-func (s *Set) Apply(specs map[string]Spec) {
+// Apply makes specs, by service name, the wanted state; the order of a service's
+// sources is that of their precedence. Sources whose Key is unchanged run on
+// untouched. The endpoints of a source whose Key changed stay until the new source
+// has sent its own. A service that is no longer named is forgotten. After Apply
+// returns, nothing of a stopped source reaches OnUpdate; its goroutines end soon
+// after and are waited for by Run.
+func (s *Set) Apply(specs map[string][]Spec) {
 	s.deliver.Lock()
 	defer s.deliver.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	for name, old := range s.entries {
-		spec, wanted := specs[name]
-		if wanted && spec.Key == old.spec.Key {
-			continue
-		}
-		old.stop()
-		delete(s.entries, name)
-		if wanted {
-			s.add(name, spec, old)
+	for name, e := range s.entries {
+		if len(specs[name]) == 0 {
+			e.stop()
+			delete(s.entries, name)
 		}
 	}
-	for name, spec := range specs {
-		if _, there := s.entries[name]; !there {
-			s.add(name, spec, nil)
+	for name, list := range specs {
+		if len(list) == 0 {
+			continue
+		}
+		e := s.entries[name]
+		if e == nil {
+			e = &entry{name: name, wake: make(chan struct{}, 1)}
+			s.entries[name] = e
+		}
+		fresh := e.renew(list)
+		if s.ctx != nil && !s.stopped {
+			s.start(e, fresh)
 		}
 	}
 	s.announce()
 }
 
-// add makes an entry, with what is known of the service so far, and starts it
-// when the Set runs. Called with mu held.
-func (s *Set) add(name string, spec Spec, old *entry) {
-	e := &entry{name: name, spec: spec, wake: make(chan struct{}, 1)}
-	if old != nil {
-		e.inherit(old)
+// start runs sources of e and, the first time, its deliveries. Called with mu held.
+func (s *Set) start(e *entry, feeds []*feed) {
+	for _, f := range feeds {
+		ctx, cancel := context.WithCancel(s.ctx)
+		f.cancel = cancel
+		s.running.Go(func() { s.watch(ctx, e, f) })
 	}
-	s.entries[name] = e
-	if s.ctx != nil && !s.stopped {
-		s.start(e)
+	if e.cancel == nil {
+		ctx, cancel := context.WithCancel(s.ctx)
+		e.cancel = cancel
+		s.running.Go(func() { s.pass(ctx, e) })
 	}
 }
 
-// start runs the source of e and its deliveries. Called with mu held.
-func (s *Set) start(e *entry) {
-	ctx, cancel := context.WithCancel(s.ctx)
-	e.cancel = cancel
-	s.running.Go(func() { s.watch(ctx, e) })
-	s.running.Go(func() { s.pass(ctx, e) })
-}
-
-// watch runs the source of e until it ends.
-func (s *Set) watch(ctx context.Context, e *entry) {
-	err := e.spec.New().Run(ctx, func(u Update) { s.receive(e, u) })
+// watch runs a source of e until it ends.
+func (s *Set) watch(ctx context.Context, e *entry, f *feed) {
+	err := f.spec.New().Run(ctx, func(u Update) { s.receive(e, f, u) })
 	if ctx.Err() != nil {
 		return
 	}
 	if err == nil {
 		err = errors.New("source ended by itself")
 	}
-	s.log.Error("discovery source ended", "service", e.name, "from", e.spec.From, "error", err)
+	s.log.Error("discovery source ended", "service", e.name, "from", f.spec.From, "error", err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.fail(err, time.Now())
-	e.ended = true
+	f.fail(err, time.Now())
+	f.ended = true
 	s.announce()
 }
 
-// receive takes what the source of e reports.
-func (s *Set) receive(e *entry, u Update) {
+// receive takes what a source of e reports.
+func (s *Set) receive(e *entry, f *feed, u Update) {
 	if u.At.IsZero() {
 		u.At = time.Now()
 	}
 	u.Service = e.name
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.gone {
+	if f.gone {
 		return
 	}
+	defer s.announce()
+	log := s.log.With("service", e.name, "from", f.spec.From)
 	if u.Err != nil {
-		if e.err == nil {
-			s.log.Warn("discovery source out of reach, last endpoints kept",
-				"service", e.name, "from", e.spec.From, "endpoints", len(e.good.Endpoints), "error", u.Err)
+		if f.fail(u.Err, u.At) {
+			log.Warn("discovery source out of reach, last endpoints kept", "endpoints", len(f.good.Endpoints), "error", u.Err)
 		}
-		e.fail(u.Err, u.At)
-		s.announce()
 		return
 	}
-	if e.err != nil {
-		s.log.Info("discovery source back", "service", e.name, "from", e.spec.From, "away", u.At.Sub(e.errSince))
+	if f.err != nil {
+		log.Info("discovery source back", "away", u.At.Sub(f.errSince))
 	}
 	var dropped int
 	u.Endpoints, dropped = unique(u.Endpoints)
 	if dropped > 0 {
-		s.log.Warn("endpoints with the id of another dropped", "service", e.name, "from", e.spec.From, "dropped", dropped)
+		log.Warn("endpoints with the id of another dropped", "dropped", dropped)
 	}
-	e.succeed(u)
-	s.announce()
+	f.succeed(u)
+	e.merge()
 }
 
 // pass hands the sets of e to OnUpdate, no more than one a Window.
@@ -217,22 +216,21 @@ func (s *Set) hand(e *entry) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !e.delivered {
-		e.delivered = true
-		s.announce()
-	}
+	e.delivered, e.handing = true, false
+	s.announce()
 }
 
-// announce wakes those who wait for a first result. Called with mu held.
+// announce wakes those who wait for first results. Called with mu held.
 func (s *Set) announce() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
 // WaitFirst returns once OnUpdate has had a complete set, possibly empty, of each
-// service, or its source has ended for good. At the end of ctx it returns an error
-// that names those still without one and what their sources last reported. Where
-// services are named, it waits for those only.
+// service: every source has answered, or has ended for good. A source that has
+// failed is not waited for where another one of the service has endpoints. At the
+// end of ctx it returns an error that names those still without one and what their
+// sources last reported. Where services are named, it waits for those only.
 func (s *Set) WaitFirst(ctx context.Context, services ...string) error {
 	for {
 		s.mu.Lock()
@@ -251,23 +249,18 @@ func (s *Set) WaitFirst(ctx context.Context, services ...string) error {
 }
 
 // missing lists services without a set: those that may still get one, and those
-// whose source has ended; none named: of all. Called with mu held.
+// whose sources have ended; none named: of all. Called with mu held.
 func (s *Set) missing(named []string) (waiting, failed []error) {
 	for _, name := range slices.Sorted(maps.Keys(s.entries)) {
 		if len(named) > 0 && !slices.Contains(named, name) {
 			continue
 		}
-		e := s.entries[name]
-		switch {
-		case e.delivered:
-		case e.have:
-			waiting = append(waiting, fmt.Errorf("discovery: service %q: its first endpoints are being delivered", name))
-		case e.ended:
-			failed = append(failed, fmt.Errorf("discovery: service %q: %w", name, e.err))
-		case e.err != nil:
-			waiting = append(waiting, fmt.Errorf("discovery: service %q: no endpoints yet: %w", name, e.err))
-		default:
-			waiting = append(waiting, fmt.Errorf("discovery: service %q: no answer from %s yet", name, e.spec.From))
+		more, never := s.entries[name].missing()
+		if more != nil {
+			waiting = append(waiting, more)
+		}
+		if never != nil {
+			failed = append(failed, never)
 		}
 	}
 	return waiting, failed

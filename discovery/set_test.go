@@ -104,7 +104,7 @@ func newScripted() *scripted { return &scripted{updates: make(chan Update)} }
 func TestSetFoldsBurstsAndDropsWhatIsNoChange(t *testing.T) {
 	inSet(t, func(t *testing.T, s *Set, r *recorder) {
 		a := newScripted()
-		s.Apply(map[string]Spec{"a": a.spec("1")})
+		s.Apply(map[string][]Spec{"a": {a.spec("1")}})
 		synctest.Wait()
 		a.good("1")
 		a.good("1", "2")
@@ -121,7 +121,7 @@ func TestSetFoldsBurstsAndDropsWhatIsNoChange(t *testing.T) {
 func TestSetKeepsTheLastGoodSet(t *testing.T) {
 	inSet(t, func(t *testing.T, s *Set, r *recorder) {
 		a := newScripted()
-		s.Apply(map[string]Spec{"a": a.spec("1")})
+		s.Apply(map[string][]Spec{"a": {a.spec("1")}})
 		synctest.Wait()
 		a.good("1")
 		time.Sleep(time.Second)
@@ -149,12 +149,12 @@ func TestSetKeepsTheLastGoodSet(t *testing.T) {
 func TestSetApply(t *testing.T) {
 	inSet(t, func(t *testing.T, s *Set, r *recorder) {
 		a, a2, b := newScripted(), newScripted(), newScripted()
-		s.Apply(map[string]Spec{"a": a.spec("1"), "b": b.spec("1")})
+		s.Apply(map[string][]Spec{"a": {a.spec("1")}, "b": {b.spec("1")}})
 		synctest.Wait()
 		a.good("1")
 		b.good("9")
 
-		s.Apply(map[string]Spec{"a": a2.spec("2"), "b": newScripted().spec("1")})
+		s.Apply(map[string][]Spec{"a": {a2.spec("2")}, "b": {newScripted().spec("1")}})
 		synctest.Wait()
 		if a.ended != 1 || a2.started != 1 || b.started != 1 || b.ended != 0 {
 			t.Errorf("after a change of a's key: a ended %d, its successor started %d; b started %d ended %d",
@@ -167,7 +167,7 @@ func TestSetApply(t *testing.T) {
 		time.Sleep(Window)
 		a2.good("2")
 
-		s.Apply(map[string]Spec{"a": a2.spec("2")})
+		s.Apply(map[string][]Spec{"a": {a2.spec("2")}})
 		synctest.Wait()
 		if _, ok := s.Snapshot("b"); ok || b.ended != 1 {
 			t.Errorf("b is still known after it was taken out; ended %d times", b.ended)
@@ -179,20 +179,20 @@ func TestSetApply(t *testing.T) {
 func TestSetDeliversWhatAnOldSourceLeftWaiting(t *testing.T) {
 	inSet(t, func(t *testing.T, s *Set, r *recorder) {
 		a := newScripted()
-		s.Apply(map[string]Spec{"a": a.spec("1")})
+		s.Apply(map[string][]Spec{"a": {a.spec("1")}})
 		synctest.Wait()
 		a.good("1")
 		a.good("2") // waits for the window
-		s.Apply(map[string]Spec{"a": newScripted().spec("2")})
+		s.Apply(map[string][]Spec{"a": {newScripted().spec("2")}})
 		time.Sleep(time.Second)
-		r.want(t, "0s a [1]", "0s a [2]")
+		r.want(t, "0s a [1]", "20ms a [2]")
 	})
 }
 
 func TestSetStopsARemovedSourceFromReporting(t *testing.T) {
 	inSet(t, func(t *testing.T, s *Set, r *recorder) {
 		a := newScripted()
-		s.Apply(map[string]Spec{"a": a.spec("1")})
+		s.Apply(map[string][]Spec{"a": {a.spec("1")}})
 		synctest.Wait()
 		a.good("1")
 		a.good("2")
@@ -205,7 +205,7 @@ func TestSetStopsARemovedSourceFromReporting(t *testing.T) {
 func TestSetWaitFirst(t *testing.T) {
 	inSet(t, func(t *testing.T, s *Set, _ *recorder) {
 		a, b, c := newScripted(), newScripted(), newScripted()
-		s.Apply(map[string]Spec{"a": a.spec("1"), "b": b.spec("1"), "c": c.spec("1")})
+		s.Apply(map[string][]Spec{"a": {a.spec("1")}, "b": {b.spec("1")}, "c": {c.spec("1")}})
 		synctest.Wait()
 		a.good("1")
 		b.bad(errors.New("no leader"))
@@ -235,7 +235,7 @@ func TestSetWaitFirstWaitsForTheDelivery(t *testing.T) {
 		release, arrived := make(chan struct{}), false
 		s.OnUpdate = func(Update) { <-release; arrived = true }
 		a, b := newScripted(), newScripted()
-		s.Apply(map[string]Spec{"a": a.spec("1"), "b": b.spec("1")})
+		s.Apply(map[string][]Spec{"a": {a.spec("1")}, "b": {b.spec("1")}})
 		synctest.Wait()
 		result := make(chan bool, 1)
 		go func() {
@@ -260,7 +260,7 @@ func TestSetWaitFirstWaitsForTheDelivery(t *testing.T) {
 func TestSetReportsASourceThatEnds(t *testing.T) {
 	inSet(t, func(t *testing.T, s *Set, _ *recorder) {
 		bad := &scripted{result: errors.New("no such name")}
-		s.Apply(map[string]Spec{"a": bad.spec("1")})
+		s.Apply(map[string][]Spec{"a": {bad.spec("1")}})
 		err := s.WaitFirst(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "no such name") {
 			t.Errorf("WaitFirst: %v, want the source's error", err)
@@ -274,7 +274,7 @@ func TestSetReportsASourceThatEnds(t *testing.T) {
 func TestSetDropsASecondHolderOfAnID(t *testing.T) {
 	inSet(t, func(t *testing.T, s *Set, _ *recorder) {
 		a := newScripted()
-		s.Apply(map[string]Spec{"a": a.spec("1")})
+		s.Apply(map[string][]Spec{"a": {a.spec("1")}})
 		synctest.Wait()
 		a.good("1", "2", "1")
 		u, _ := s.Snapshot("a")
@@ -288,7 +288,7 @@ func TestSetAppliedBeforeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newScripted()
 		s := New(nil)
-		s.Apply(map[string]Spec{"a": a.spec("1")})
+		s.Apply(map[string][]Spec{"a": {a.spec("1")}})
 		if a.started != 0 {
 			t.Error("a source runs before Run")
 		}
@@ -305,6 +305,6 @@ func TestSetAppliedBeforeRun(t *testing.T) {
 		}
 		cancel()
 		<-done
-		s.Apply(map[string]Spec{"b": newScripted().spec("1")}) // starts nothing
+		s.Apply(map[string][]Spec{"b": {newScripted().spec("1")}}) // starts nothing
 	})
 }

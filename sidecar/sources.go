@@ -8,24 +8,28 @@ import (
 
 	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/discovery/consul"
+	"github.com/larboard-proxy/larboard/discovery/dns"
+	"github.com/larboard-proxy/larboard/discovery/file"
 	"github.com/larboard-proxy/larboard/discovery/static"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 )
 
-// sources makes the discovery source of a service.
+// sources makes the discovery sources of services.
 type sources struct {
 	consul  *consul.Client
 	replace func(*config.ConsulDiscovery) discovery.Source
+	log     *slog.Logger
 }
 
 func (s *sources) init(c *config.Config, o Options, log *slog.Logger) error {
-	s.replace = o.Source
+	s.replace, s.log = o.Source, log
 	if s.replace != nil {
 		return nil
 	}
 	options := consul.Options{
 		Address: c.Consul.Address, Token: c.Consul.Token.Reveal(), TokenFile: c.Consul.TokenFile,
-		Datacenter: c.Consul.Datacenter, Namespace: c.Consul.Namespace, Log: log,
+		Datacenter: c.Consul.Datacenter, Namespace: c.Consul.Namespace, Partition: c.Consul.Partition,
+		Wait: c.Consul.Wait.D(), Log: log,
 	}
 	if t := c.Consul.TLS; t != nil {
 		options.TLS = consul.TLS{CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName}
@@ -35,35 +39,69 @@ func (s *sources) init(c *config.Config, o Options, log *slog.Logger) error {
 	return err
 }
 
-// specs says where each service's endpoints come from.
-func (s *sources) specs(c *config.Config) (map[string]discovery.Spec, error) {
-	specs := make(map[string]discovery.Spec, len(c.Services))
+// specs says where each service's endpoints come from, the endpoints of the
+// configuration itself first.
+func (s *sources) specs(c *config.Config) (map[string][]discovery.Spec, error) {
+	specs := make(map[string][]discovery.Spec, len(c.Services))
 	for i := range c.Services {
-		spec, err := s.spec(&c.Services[i])
+		list, err := s.ofService(&c.Services[i])
 		if err != nil {
 			return nil, fmt.Errorf("service %q: %w", c.Services[i].Name, err)
 		}
-		specs[c.Services[i].Name] = spec
+		specs[c.Services[i].Name] = list
 	}
 	return specs, nil
 }
 
-func (s *sources) spec(c *config.Service) (discovery.Spec, error) {
-	if c.Discovery == nil || c.Discovery.Consul == nil {
-		return staticSpec(c)
+func (s *sources) ofService(c *config.Service) (list []discovery.Spec, err error) {
+	if len(c.Endpoints) > 0 || len(c.Discovery) == 0 {
+		spec, err := staticSpec(c)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, spec)
 	}
-	d := c.Discovery.Consul
+	for i := range c.Discovery {
+		spec, err := s.spec(&c.Discovery[i])
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, spec)
+	}
+	return list, nil
+}
+
+func (s *sources) spec(d *config.DiscoverySource) (discovery.Spec, error) {
+	switch {
+	case d.Consul != nil:
+		return s.consulSpec(d.Consul)
+	case d.DNS != nil:
+		return dnsSpec(d.DNS, s.log)
+	default:
+		return file.Spec(file.Options{Path: d.File.Path, Log: s.log}), nil
+	}
+}
+
+func (s *sources) consulSpec(d *config.ConsulDiscovery) (discovery.Spec, error) {
 	if s.replace != nil {
 		return discovery.Spec{Key: "replaced:" + d.Service, From: "registry",
 			New: func() discovery.Source { return s.replace(d) }}, nil
 	}
 	want := consul.Health{
 		Service: d.Service, Connect: d.Connect, Tags: d.Tags, Datacenter: d.Datacenter,
-		Namespace: d.Namespace, Filter: d.Filter, Warning: !d.PassingOnly,
+		Namespace: d.Namespace, Partition: d.Partition, Filter: d.Filter, Warning: !d.PassingOnly,
 	}
 	var err error
 	want.OnEmpty, err = consul.ParseOnEmpty(string(d.OnEmpty))
 	return s.consul.Spec(want), err
+}
+
+func dnsSpec(d *config.DNSDiscovery, log *slog.Logger) (discovery.Spec, error) {
+	o := dns.Options{
+		Name: d.Name, Type: d.Type, Port: d.Port, Resolvers: d.Resolvers,
+		MinTTL: d.MinTTL.D(), MaxTTL: d.MaxTTL.D(), OnEmpty: string(d.OnEmpty), Log: log,
+	}
+	return dns.Spec(o)
 }
 
 func staticSpec(c *config.Service) (discovery.Spec, error) {

@@ -62,6 +62,7 @@ func endpoint(entry *api.ServiceEntry) (discovery.Endpoint, error) {
 		Node:         node.Node,
 		Zone:         zone(entry),
 		Source:       "consul:" + node.Datacenter,
+		Status:       entry.Checks.AggregatedStatus(),
 	}
 	address, err := address(entry)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 func TestEndpoint(t *testing.T) {
 	base := func() *api.ServiceEntry { return instance("a", 1) }
 	want := func(change func(*discovery.Endpoint)) discovery.Endpoint {
-		e := discovery.Endpoint{ID: "n/a", Address: "127.0.0.1:1001", Weight: 1, Node: "n", Source: "consul:dc1"}
+		e := discovery.Endpoint{ID: "n/a", Address: "127.0.0.1:1001", Weight: 1, Node: "n", Source: "consul:dc1", Status: "passing"}
 		if change != nil {
 			change(&e)
 		}

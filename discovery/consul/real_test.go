@@ -63,7 +63,7 @@ func watchService(t *testing.T, name string, o consul.Options, h consul.Health) 
 	}
 	w.set = discovery.New(log)
 	h.Service = name
-	w.set.Apply(map[string]discovery.Spec{name: client.Spec(h)})
+	w.set.Apply(map[string][]discovery.Spec{name: {client.Spec(h)}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.set.Run(ctx) }()

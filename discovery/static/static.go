@@ -6,10 +6,6 @@ package static
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/netip"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/larboard-proxy/larboard/discovery"
@@ -22,7 +18,7 @@ const Name = "static"
 type source struct{ endpoints []discovery.Endpoint }
 
 // New returns a source that sends endpoints once, in the given order. It fails
-// for an address that CheckAddress refuses, a negative weight or an ID used twice.
+// for an address that discovery.CheckAddress refuses, a negative weight or an ID used twice.
 // The slice is copied. An endpoint without ID gets its address as one; a weight of
 // 0 means "no new traffic", as everywhere.
 func New(endpoints []discovery.Endpoint) (discovery.Source, error) {
@@ -51,8 +47,8 @@ func (s source) Run(ctx context.Context, out func(discovery.Update)) error {
 
 // complete checks an endpoint and fills in what it leaves out.
 func complete(e discovery.Endpoint) (discovery.Endpoint, error) {
-	if err := CheckAddress(e.Address); err != nil {
-		return e, err
+	if err := discovery.CheckAddress(e.Address); err != nil {
+		return e, fmt.Errorf("static: %w", err)
 	}
 	if e.Weight < 0 {
 		return e, fmt.Errorf("static: endpoint %q: negative weight %d", e.Address, e.Weight)
@@ -64,26 +60,4 @@ func complete(e discovery.Endpoint) (discovery.Endpoint, error) {
 		e.Source = Name
 	}
 	return e, nil
-}
-
-// CheckAddress says whether address has the form discovery.Endpoint asks for: an
-// IP literal with a port from 1 to 65535, IPv6 in brackets, or unix:///path.
-func CheckAddress(address string) error {
-	if path, ok := strings.CutPrefix(address, "unix://"); ok {
-		if !strings.HasPrefix(path, "/") || len(path) == 1 {
-			return fmt.Errorf("static: address %q: a socket needs an absolute path (unix:///path)", address)
-		}
-		return nil
-	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("static: address %q: want host:port or unix:///path", address)
-	}
-	if _, err := netip.ParseAddr(host); err != nil {
-		return fmt.Errorf("static: address %q: the host must be an IP address", address)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("static: address %q: the port must be a number from 1 to 65535", address)
-	}
-	return nil
 }

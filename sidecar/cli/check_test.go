@@ -39,7 +39,7 @@ func TestCheckOfBrokenFiles(t *testing.T) {
 		{"bad port", replaced("127.0.0.1:8080", "127.0.0.1:80800"), `larboard.yaml:3:12: listeners[0].address: "127.0.0.1:80800": "80800" is not a port, which is a number up to 65535`},
 		{"duplicate name", good + "- {name: web, endpoints: [127.0.0.1:9003]}\n", `larboard.yaml:11:10: services[2].name: services[0] already gives the service "web"`},
 		{"missing field", replaced("  address: 127.0.0.1:8080\n", ""), `larboard.yaml:2:3: listeners[0].address: is missing`},
-		{"conflict", replaced("name: web, endpoints", "name: web, discovery: {consul: {}}, endpoints"), `larboard.yaml:9:15: services[0].discovery: excludes endpoints, which is given too`},
+		{"conflict", replaced("name: web, endpoints", "name: web, discovery: {consul: {}, file: a}, endpoints"), `larboard.yaml:9:45: services[0].discovery.file: excludes consul, which is given too`},
 		{"tab", replaced("  address", "\taddress"), `larboard.yaml:3:1: a tab in the indentation; YAML allows only spaces`},
 		{"syntax", replaced("[127.0.0.1:9001]", "[127.0.0.1:9001"), `larboard.yaml:9:1: not YAML: did not find expected ',' or ']'`},
 		{"duplicate key", good + "services: []\n", `larboard.yaml:11:1: services: given twice; the first is on line 8`},

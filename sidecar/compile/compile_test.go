@@ -11,6 +11,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/http1"
@@ -151,10 +152,12 @@ func TestMeshPeers(t *testing.T) {
 		{"of the service's datacenter and name", "datacenter: far", "discovery: {consul: {service: real, datacenter: near}}", "", "/ns/default/dc/near/svc/real", "", ""},
 		{"of the service's namespace", "", "discovery: {consul: {namespace: team}}", "", "/ns/team/dc/dc1/svc/a", "", ""},
 		{"of our namespace", "namespace: ours", "discovery: {consul: {}}", "", "/ns/ours/dc/dc1/svc/a", "", ""},
+		{"of our partition", "partition: east", "discovery: [file: a, consul: {}]", "", "/ap/east/ns/default/dc/dc1/svc/a", "", ""},
+		{"of the service's partition", "partition: east", "discovery: {consul: {partition: west}}", "", "/ap/west/ns/default/dc/dc1/svc/a", "", ""},
 		{"ids", "", "endpoints: [127.0.0.1:1]", "ids: [\"spiffe://x.test/a\", \"spiffe://x.test/b/*\"]", "/ns/default/dc/dc1/svc/a", "spiffe://x.test/a spiffe://x.test/b/*", ""},
 		{"trust domains", "", "endpoints: [127.0.0.1:1]", "trust_domains: [x.test, y.test]", "/ns/default/dc/dc1/svc/a", "spiffe://x.test/* spiffe://y.test/*", ""},
 		{"an endpoint's own", "", "endpoints: [{address: 127.0.0.1:1, spiffe_id: \"spiffe://x.test/one\"}, {address: 127.0.0.1:2, id: two, spiffe_id: \"spiffe://x.test/two\"}, 127.0.0.1:3]",
-			"ids: [\"spiffe://x.test/a\"]", "/ns/default/dc/dc1/svc/a", "spiffe://x.test/a", "127.0.0.1:1=spiffe://x.test/one two=spiffe://x.test/two"},
+			"ids: [\"spiffe://x.test/a\"]", "/ns/default/dc/dc1/svc/a", "spiffe://x.test/a", "127.0.0.1:1@127.0.0.1:1=spiffe://x.test/one two@127.0.0.1:2=spiffe://x.test/two"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			mesh := compiled(t, fmt.Sprintf(form, c.consul, c.from, c.spiffe), none()).Services["a"].Settings().Mesh
@@ -165,10 +168,11 @@ func TestMeshPeers(t *testing.T) {
 			if mesh.Path != c.path || mesh.Peers.Key() != want.Key() && c.peers != "" || mesh.Peers.IsZero() != (c.peers == "") {
 				t.Errorf("path %s, peers %s", mesh.Path, mesh.Peers)
 			}
-			pinned := map[string]spiffeid.ID{}
+			pinned := map[discovery.EndpointKey]spiffeid.ID{}
 			for _, p := range strings.Fields(c.pinned) {
-				id, name, _ := strings.Cut(p, "=")
-				pinned[id] = spiffeid.RequireFromString(name)
+				at, name, _ := strings.Cut(p, "=")
+				id, address, _ := strings.Cut(at, "@")
+				pinned[discovery.EndpointKey{ID: id, Address: address}] = spiffeid.RequireFromString(name)
 			}
 			if fmt.Sprint(pinned) != fmt.Sprint(mesh.Pinned) {
 				t.Errorf("pinned %v", mesh.Pinned)

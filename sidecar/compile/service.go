@@ -7,6 +7,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/http1"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
@@ -62,11 +63,16 @@ func compileMesh(in Input, c *config.Service) (*upstream.Mesh, error) {
 		return nil, err
 	}
 	name, datacenter, namespace := cmp.Or(c.TLS.SPIFFE.Service, c.Name), in.Config.Consul.Datacenter, in.Config.Consul.Namespace
-	if d := c.Discovery; d != nil && d.Consul != nil {
-		name = cmp.Or(c.TLS.SPIFFE.Service, d.Consul.Service)
-		datacenter, namespace = cmp.Or(d.Consul.Datacenter, datacenter), cmp.Or(d.Consul.Namespace, namespace)
+	partition := in.Config.Consul.Partition
+	if d := c.Discovery.FirstConsul(); d != nil {
+		name = cmp.Or(c.TLS.SPIFFE.Service, d.Service)
+		datacenter, namespace = cmp.Or(d.Datacenter, datacenter), cmp.Or(d.Namespace, namespace)
+		partition = cmp.Or(d.Partition, partition)
 	}
 	mesh := &upstream.Mesh{Identity: own, Path: NamespacePath(namespace, datacenter, name)}
+	if partition != "" && partition != "default" {
+		mesh.Path = "/ap/" + partition + mesh.Path
+	}
 	if mesh.Pinned, err = pinned(c.Endpoints); err != nil {
 		return nil, err
 	}
@@ -85,8 +91,8 @@ func compileMesh(in Input, c *config.Service) (*upstream.Mesh, error) {
 }
 
 // pinned are the IDs that the file gives single endpoints.
-func pinned(endpoints []config.Endpoint) (map[string]spiffeid.ID, error) {
-	var all map[string]spiffeid.ID
+func pinned(endpoints []config.Endpoint) (map[discovery.EndpointKey]spiffeid.ID, error) {
+	var all map[discovery.EndpointKey]spiffeid.ID
 	for _, e := range endpoints {
 		if e.SPIFFEID == "" {
 			continue
@@ -96,9 +102,9 @@ func pinned(endpoints []config.Endpoint) (map[string]spiffeid.ID, error) {
 			return nil, err
 		}
 		if all == nil {
-			all = map[string]spiffeid.ID{}
+			all = map[discovery.EndpointKey]spiffeid.ID{}
 		}
-		all[cmp.Or(e.ID, e.Address)] = id
+		all[discovery.EndpointKey{ID: cmp.Or(e.ID, e.Address), Address: e.Address}] = id
 	}
 	return all, nil
 }

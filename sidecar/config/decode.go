@@ -108,6 +108,9 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 	}
 	if short, ok := v.Addr().Interface().(shorthand); ok && n.Kind == yaml.ScalarNode && !isNull(n) {
 		short.fromText(n.Value)
+		for i := range v.NumField() {
+			d.resolveField(v, i)
+		}
 		return
 	}
 	switch {
@@ -133,9 +136,7 @@ func (d *decoder) fields(n *yaml.Node, v reflect.Value, path string) {
 			d.positions[at] = position{key.Line, key.Column}
 		}
 		d.value(value, v.Field(index), at)
-		if v.Type().Field(index).Tag.Get("is") == "path" {
-			d.resolve(v.Field(index))
-		}
+		d.resolveField(v, index)
 	}
 }
 
@@ -204,6 +205,13 @@ func (d *decoder) texts(n *yaml.Node, v reflect.Value, path string) {
 		one := reflect.New(v.Type().Elem()).Elem()
 		d.value(value, one, join(path, shown(key.Value)))
 		v.SetMapIndex(reflect.ValueOf(key.Value), one)
+	}
+}
+
+// resolveField resolves field i of the struct v where it names files.
+func (d *decoder) resolveField(v reflect.Value, i int) {
+	if v.Type().Field(i).Tag.Get("is") == "path" {
+		d.resolve(v.Field(i))
 	}
 }
 

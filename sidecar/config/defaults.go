@@ -42,7 +42,7 @@ func (t *Timeouts) setDefaults() {
 	}
 }
 
-func (c *Consul) setDefaults() { *c = Consul{Address: "127.0.0.1:8500"} }
+func (c *Consul) setDefaults() { *c = Consul{Address: "127.0.0.1:8500", Wait: Duration(time.Minute)} }
 
 func (l *Listener) setDefaults() {
 	*l = Listener{Direction: Inbound, Protocol: HTTP}
@@ -65,6 +65,10 @@ func (e *Endpoint) setDefaults() { *e = Endpoint{Weight: 1} }
 // The service's name, where the file leaves it out, is filled in by inheritAll.
 func (d *ConsulDiscovery) setDefaults() {
 	*d = ConsulDiscovery{PassingOnly: true, OnEmpty: ConfirmEmpty}
+}
+
+func (d *DNSDiscovery) setDefaults() {
+	*d = DNSDiscovery{Type: DNSA, MinTTL: Duration(time.Second), MaxTTL: Duration(time.Minute), OnEmpty: ConfirmEmpty}
 }
 
 func (h *Health) setDefaults() {
@@ -119,8 +123,11 @@ func (c *Config) inheritAll() {
 
 func (u *Upstream) inherit(c *Config, path string) {
 	u.Discovery.inheritService(u.Service)
-	if u.Discovery != nil && u.Discovery.Consul != nil && !c.source.has(path+".discovery.consul.connect") {
-		u.Discovery.Consul.Connect = true
+	for i := range u.Discovery {
+		at := c.source.elementPath(join(path, "discovery"), i)
+		if d := u.Discovery[i].Consul; d != nil && !c.source.has(at+".consul.connect") {
+			d.Connect = true
+		}
 	}
 }
 
@@ -157,9 +164,11 @@ func (h *Health) limitTimeout() {
 }
 
 // inheritService names the service to discover after the one it is for.
-func (d *Discovery) inheritService(name string) {
-	if d != nil && d.Consul != nil && d.Consul.Service == "" {
-		d.Consul.Service = name
+func (d Discovery) inheritService(name string) {
+	for i := range d {
+		if c := d[i].Consul; c != nil && c.Service == "" {
+			c.Service = name
+		}
 	}
 }
 

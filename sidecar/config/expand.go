@@ -81,11 +81,11 @@ func (u *Upstream) toService() Service {
 	if u.Balance != "" {
 		s.Balance = u.Balance
 	}
-	if len(s.Endpoints) == 0 && s.Discovery == nil {
+	if len(s.Endpoints) == 0 && len(s.Discovery) == 0 {
 		mesh := &ConsulDiscovery{}
 		mesh.setDefaults()
 		mesh.Service, mesh.Connect = u.Service, true
-		s.Discovery = &Discovery{Consul: mesh}
+		s.Discovery = Discovery{{Consul: mesh}}
 	}
 	s.TLS = &ServiceTLS{SPIFFE: &ServiceSPIFFE{IDs: u.IDs}}
 	return s

@@ -67,8 +67,8 @@ func TestExpandUpstream(t *testing.T) {
 	}
 }
 
-func mesh(service string, connect bool) *Discovery {
-	return &Discovery{Consul: &ConsulDiscovery{Service: service, Connect: connect, PassingOnly: true, OnEmpty: ConfirmEmpty}}
+func mesh(service string, connect bool) Discovery {
+	return Discovery{{Consul: &ConsulDiscovery{Service: service, Connect: connect, PassingOnly: true, OnEmpty: ConfirmEmpty}}}
 }
 
 func TestExpandUpstreamOfADescribedService(t *testing.T) {

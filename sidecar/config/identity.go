@@ -5,11 +5,14 @@ type Consul struct {
 	// Address is http://host:port, https://host:port, unix:///path, or host:port.
 	Address string `yaml:"address"`
 	// Token and TokenFile exclude each other; the file is read again on change.
-	Token      Secret     `yaml:"token"`
-	TokenFile  string     `yaml:"token_file" is:"path"`
-	Datacenter string     `yaml:"datacenter"`
-	Namespace  string     `yaml:"namespace"`
-	TLS        *ConsulTLS `yaml:"tls"` // nil: the system's authorities, no client certificate
+	Token      Secret `yaml:"token"`
+	TokenFile  string `yaml:"token_file" is:"path"`
+	Datacenter string `yaml:"datacenter"`
+	Namespace  string `yaml:"namespace"`
+	Partition  string `yaml:"partition"`
+	// Wait is the longest that the agent holds a query for a change.
+	Wait Duration   `yaml:"wait"`
+	TLS  *ConsulTLS `yaml:"tls"` // nil: the system's authorities, no client certificate
 }
 
 // ConsulTLS applies to https:// addresses; the files are PEM.

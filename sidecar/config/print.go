@@ -101,6 +101,9 @@ func listNode(v reflect.Value) *yaml.Node {
 	if v.Len() == 0 {
 		return nil
 	}
+	if _, ok := v.Interface().(Discovery); ok && v.Len() == 1 {
+		return nodeOf(v.Index(0))
+	}
 	n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
 	for i := range v.Len() {
 		n.Content = append(n.Content, nodeOf(v.Index(i)))

@@ -138,6 +138,23 @@ func (e *Endpoint) fromText(text string) { e.Address = text }
 // fromText takes a lone string as the path.
 func (a *AccessLog) fromText(text string) { a.Path = text }
 
+// fromText takes a lone string as the name.
+func (s *DNSDiscovery) fromText(text string) { s.Name = text }
+
+// fromText takes a lone string as the path.
+func (s *FileDiscovery) fromText(text string) { s.Path = text }
+
+// decodeNode takes a lone mapping as a list of one.
+func (s *Discovery) decodeNode(d *decoder, n *yaml.Node, path string) {
+	if n.Kind == yaml.SequenceNode {
+		d.list(n, reflect.ValueOf((*[]DiscoverySource)(s)).Elem(), path)
+		return
+	}
+	var one DiscoverySource
+	d.structure(n, reflect.ValueOf(&one).Elem(), path)
+	*s = Discovery{one}
+}
+
 // decodeNode takes a lone value as a list of one.
 func (a *Addresses) decodeNode(d *decoder, n *yaml.Node, path string) {
 	var list []string

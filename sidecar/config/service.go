@@ -1,11 +1,12 @@
 package config
 
-// Service is a named set of endpoints and how they are used. Exactly one of
-// Endpoints and Discovery is set.
+// Service is a named set of endpoints and how they are used. At least one of
+// Endpoints and Discovery is set; of an address that several name, Endpoints counts,
+// else the first of Discovery.
 type Service struct {
 	Name      string     `yaml:"name"`
 	Endpoints []Endpoint `yaml:"endpoints"`
-	Discovery *Discovery `yaml:"discovery"`
+	Discovery Discovery  `yaml:"discovery"`
 	Balance   Balance    `yaml:"balance"`
 	// Health is nil without active checks.
 	Health *Health `yaml:"health"`
@@ -26,38 +27,6 @@ type Endpoint struct {
 	// SPIFFEID is whom to expect there; empty: ServiceTLS decides.
 	SPIFFEID string `yaml:"spiffe_id"`
 }
-
-// Discovery names the source of a service's endpoints.
-type Discovery struct {
-	Consul *ConsulDiscovery `yaml:"consul"`
-}
-
-// ConsulDiscovery is a query for the healthy instances of a service.
-type ConsulDiscovery struct {
-	Service string `yaml:"service"`
-	// Tags must all be present on an instance.
-	Tags       []string `yaml:"tags"`
-	Datacenter string   `yaml:"datacenter"` // empty: that of Consul.Datacenter
-	Namespace  string   `yaml:"namespace"`  // empty: that of Consul.Namespace
-	Filter     string   `yaml:"filter"`     // Consul's filter expression
-	// Connect asks for the instances' mesh proxies instead of the instances.
-	Connect bool `yaml:"connect"`
-	// PassingOnly leaves out instances with a warning, too; failing ones are never
-	// taken.
-	PassingOnly bool `yaml:"passing_only"`
-	// OnEmpty says what an answer without a single endpoint is worth.
-	OnEmpty OnEmpty `yaml:"on_empty"`
-}
-
-// OnEmpty guards against losing every endpoint at once.
-type OnEmpty string
-
-// What an empty answer is worth.
-const (
-	ConfirmEmpty OnEmpty = "confirm" // once a second, consistent read says the same
-	KeepEmpty    OnEmpty = "keep"    // nothing: the last set that was not empty stays
-	AcceptEmpty  OnEmpty = "accept"  // as much as any other
-)
 
 // Balance is the way an endpoint is chosen.
 type Balance string

@@ -29,9 +29,9 @@ type Upstream struct {
 	Bind     string   `yaml:"bind"` // IP:port
 	Protocol Protocol `yaml:"protocol"`
 	Balance  Balance  `yaml:"balance"`
-	// Discovery and Endpoints exclude each other; with neither, the mesh proxies
-	// that Consul knows for the service.
-	Discovery *Discovery `yaml:"discovery"`
+	// Without Discovery and Endpoints: the mesh proxies that Consul knows for the
+	// service.
+	Discovery Discovery  `yaml:"discovery"`
 	Endpoints []Endpoint `yaml:"endpoints"`
 	// IDs are the SPIFFE IDs to accept; empty: those that discovery tells.
 	IDs []IDPattern `yaml:"ids"`

@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // source remembers where in the file each field stood.
 type source struct {
@@ -25,6 +28,15 @@ func (s *source) at(path string) position {
 func (s *source) has(path string) bool {
 	_, ok := s.positions[path]
 	return ok
+}
+
+// elementPath is the path of a list's element, or of the list itself where the
+// file has a lone value in its place.
+func (s *source) elementPath(path string, i int) string {
+	if at := fmt.Sprintf("%s[%d]", path, i); s.has(at) {
+		return at
+	}
+	return path
 }
 
 // ProblemAt returns a problem with the field at path (like

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // address checks IP:port. To listen on port 0 lets the system choose; nobody can
@@ -72,7 +73,11 @@ func addressFault(text string, listen bool) (message, meant string) {
 	case host == "":
 		return fmt.Sprintf("%q has no address", text), net.JoinHostPort("127.0.0.1", port)
 	}
-	return fmt.Sprintf("%q: %q is a name, and names are not looked up here; write IP:port", text, host), meant
+	message = fmt.Sprintf("%q: %q is a name, and names are not looked up here; write IP:port", text, host)
+	if !listen && meant == "" && validHost(host) {
+		message += fmt.Sprintf(", or find it by discovery: {dns: {name: %s, port: %s}}", host, port)
+	}
+	return message, meant
 }
 
 // maxSocketPath is what a Unix socket's address holds (unix(7)).
@@ -95,6 +100,9 @@ func (v *validator) socketPath(path, socket string) {
 func (v *validator) consul(c *Consul) {
 	v.exclusive("consul", "token", "token_file")
 	v.consulAddress(c.Address)
+	if c.Wait < Duration(time.Second) || c.Wait > Duration(10*time.Minute) {
+		v.report("consul.wait", fmt.Sprintf("%s is not between 1s and 10m, which Consul keeps to", c.Wait))
+	}
 	if c.TLS == nil {
 		return
 	}

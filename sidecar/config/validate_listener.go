@@ -32,13 +32,8 @@ func (v *validator) addresses(path string, list Addresses) {
 	}
 }
 
-// elementPath is the path of a list's element, or of the list itself where the
-// file has a lone value in its place.
 func (v *validator) elementPath(path string, i int) string {
-	if at := fmt.Sprintf("%s[%d]", path, i); v.given(at) {
-		return at
-	}
-	return path
+	return v.config.source.elementPath(path, i)
 }
 
 // laterProtocols are known and not built.

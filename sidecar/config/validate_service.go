@@ -9,8 +9,7 @@ import (
 
 func (v *validator) service(path string, s *Service) {
 	v.name(join(path, "name"), s.Name)
-	v.exclusive(path, "endpoints", "discovery")
-	if s.Discovery == nil && !v.given(join(path, "endpoints")) && !v.broken(join(path, "discovery")) {
+	if !v.given(join(path, "endpoints")) && !v.given(join(path, "discovery")) && !v.broken(join(path, "discovery")) {
 		v.report(join(path, "endpoints"), "is missing; give endpoints or discovery")
 	}
 	v.endpoints(join(path, "endpoints"), s.Endpoints)
@@ -48,22 +47,6 @@ func (v *validator) endpoints(path string, list []Endpoint) {
 			continue
 		}
 		seen[id] = i
-	}
-}
-
-func (v *validator) discovery(path string, d *Discovery) {
-	if d == nil {
-		return
-	}
-	if d.Consul == nil {
-		v.incomplete(path, "needs a source: consul")
-		return
-	}
-	v.choice(path+".consul.on_empty", string(d.Consul.OnEmpty), nil, string(ConfirmEmpty), string(KeepEmpty), string(AcceptEmpty))
-	for i, tag := range d.Consul.Tags {
-		if tag == "" {
-			v.report(fmt.Sprintf("%s.consul.tags[%d]", path, i), "is empty")
-		}
 	}
 }
 

@@ -79,7 +79,6 @@ func (v *validator) upstream(path string, u *Upstream) {
 	if u.Balance != "" {
 		v.balance(join(path, "balance"), u.Balance)
 	}
-	v.exclusive(path, "endpoints", "discovery")
 	v.endpoints(join(path, "endpoints"), u.Endpoints)
 	v.discovery(join(path, "discovery"), u.Discovery)
 	v.patterns(join(path, "ids"), u.IDs)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/larboard-proxy/larboard/discovery/filewatch"
 )
 
 // KeyPair names the PEM files of one certificate of an edge listener: the chain,
@@ -70,7 +72,7 @@ func (e *EdgeCertificates) Run(ctx context.Context) error {
 	for _, p := range e.pairs {
 		paths = append(paths, p.Cert, p.Key)
 	}
-	return watchFiles(ctx, e.log, paths, 30*time.Second, func() {
+	return filewatch.Watch(ctx, e.log, paths, 30*time.Second, func() {
 		e.failure.note(e.log, "certificates cannot be used, the last good ones stay", e.Reload())
 	})
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+
+	"github.com/larboard-proxy/larboard/discovery/filewatch"
 )
 
 // FilesOptions configures a source that reads an SVID from PEM files.
@@ -68,7 +70,7 @@ func (f *Files) Run(ctx context.Context, out func(Material)) error {
 	for _, path := range f.options.Bundles {
 		paths = append(paths, path)
 	}
-	return watchFiles(ctx, f.log, paths, f.options.Poll, func() {
+	return filewatch.Watch(ctx, f.log, paths, f.options.Poll, func() {
 		m, fresh, err := f.read()
 		f.failure.note(f.log, "identity files cannot be used, the last good ones stay", err)
 		if err == nil && fresh {

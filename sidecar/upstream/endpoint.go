@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/larboard-proxy/larboard/discovery"
 )
 
 // Endpoint is the state of one endpoint. It is keyed by the endpoint's id and
@@ -42,6 +44,11 @@ func (e *Endpoint) reserve(limit int64) bool {
 			return true
 		}
 	}
+}
+
+// Key is under which discovery knows the endpoint.
+func (e *Endpoint) Key() discovery.EndpointKey {
+	return discovery.EndpointKey{ID: e.ID, Address: e.Address}
 }
 
 // Inflight is the number of exchanges (or tunnels) under way.

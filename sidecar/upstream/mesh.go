@@ -10,7 +10,7 @@ import (
 
 // peers says whom a connection to member must prove to be.
 func (m *Mesh) peers(member *Member, snap *identity.Snapshot) (identity.Peers, error) {
-	if id, ok := m.Pinned[member.ID]; ok {
+	if id, ok := m.Pinned[member.Key()]; ok {
 		return identity.AnyOf(id), nil
 	}
 	if !m.Peers.IsZero() {

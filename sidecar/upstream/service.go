@@ -38,8 +38,8 @@ type Timeouts struct {
 // Mesh says as whom we call and whom we accept.
 type Mesh struct {
 	Identity *identity.Current
-	// Pinned is whom the configuration expects at single endpoints, by their ids.
-	Pinned map[string]spiffeid.ID
+	// Pinned is whom the configuration expects at single endpoints.
+	Pinned map[discovery.EndpointKey]spiffeid.ID
 	// Peers accepts these at the others whatever discovery says; zero: the endpoint's own
 	// identity, and failing that the SPIFFE ID of Path inside our trust domain.
 	Peers identity.Peers
@@ -57,14 +57,12 @@ type Service struct {
 	gone     atomic.Bool // no route holds it any more
 
 	mu    sync.Mutex // writers only
-	known map[endpointKey]*Endpoint
+	known map[discovery.EndpointKey]*Endpoint
 }
-
-type endpointKey struct{ id, address string }
 
 // NewService returns a service with an empty endpoint set.
 func NewService(name string, s *Settings) *Service {
-	svc := &Service{Name: name, known: map[endpointKey]*Endpoint{}}
+	svc := &Service{Name: name, known: map[discovery.EndpointKey]*Endpoint{}}
 	svc.settings.Store(s)
 	svc.set.Store(&EndpointSet{})
 	return svc
@@ -89,9 +87,9 @@ func (s *Service) Update(u discovery.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	set := &EndpointSet{Index: u.Index, At: u.At}
-	known := make(map[endpointKey]*Endpoint, len(u.Endpoints))
+	known := make(map[discovery.EndpointKey]*Endpoint, len(u.Endpoints))
 	for _, d := range u.Endpoints {
-		key := endpointKey{d.ID, d.Address}
+		key := d.Key()
 		if known[key] != nil {
 			continue
 		}
@@ -114,5 +112,5 @@ func (s *Service) Update(u discovery.Update) {
 func (s *Service) Find(id, address string) *Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.known[endpointKey{id, address}]
+	return s.known[discovery.EndpointKey{ID: id, Address: address}]
 }

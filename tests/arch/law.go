@@ -22,13 +22,15 @@ func Law() map[string][]string {
 			"discovery", "policy/...", "observability"},
 		"sidecar/upstream":     {"sidecar/identity", "sidecar/http1", "sidecar/message", "sidecar/engine", "discovery", "policy/..."},
 		"sidecar/health":       {"policy"},
-		"sidecar/identity":     {"policy"},
+		"sidecar/identity":     {"policy", "discovery/filewatch"},
 		"sidecar/identity/...": {"sidecar/identity", "policy"},
 		"sidecar/http1":        {"sidecar/message", "sidecar/engine", "policy"},
 		"sidecar/message":      {"policy"},
 		"sidecar/engine":       {},
 		"sidecar/engine/...":   {"sidecar/engine"},
 		"discovery":            {},
+		"discovery/filewatch":  {},
+		"discovery/file":       {"discovery", "discovery/filewatch"},
 		"discovery/...":        {"discovery"},
 		"policy":               {},
 		"policy/...":           {"policy"},
@@ -43,6 +45,7 @@ func Law() map[string][]string {
 func owners() map[string]string {
 	return map[string]string{
 		"github.com/hashicorp/consul/api": "discovery/consul",
+		"github.com/miekg/dns":            "discovery/dns",
 		"go.opentelemetry.io/":            "observability/...",
 		"github.com/prometheus/":          "observability/...",
 	}
