@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
 	"github.com/larboard-proxy/larboard/discovery/filewatch"
 )
@@ -108,7 +107,7 @@ func (f *Files) read() (m Material, fresh bool, err error) {
 			return m, false, fmt.Errorf("identity: files: bundle of %q in %s: %w", domain.Name(), f.options.Bundles[domain], err)
 		}
 	}
-	svid, err := x509svid.Parse(certificate, key)
+	svid, err := parseSVID(certificate, key)
 	if err != nil {
 		return m, false, fmt.Errorf("identity: files: %s with %s: %w", f.options.Cert, f.options.Key, err)
 	}

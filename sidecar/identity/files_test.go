@@ -79,7 +79,7 @@ func TestFilesFollowAtomicRenames(t *testing.T) {
 	}
 	second := authority.leaf(nil, apiID)
 	writePEM(t, f.key, keyBlock(t, second.PrivateKey))
-	if text := next(t, warnings); !strings.Contains(text, "does not match private key") {
+	if text := next(t, warnings); !strings.Contains(text, "private key does not match") {
 		t.Errorf("the half-written pair: %q", text)
 	}
 	writePEM(t, f.cert, certBlock(second.Certificate[0]))
