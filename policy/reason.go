@@ -35,6 +35,8 @@ const (
 	TLSSeveralIDs
 	TLSNoID
 	NotAllowed
+	IntentionDenied
+	IntentionsUnknown
 	NoIdentity
 
 	NoService
@@ -95,6 +97,8 @@ var reasons = [reasonCount]ReasonInfo{
 	TLSSeveralIDs:     {"tls_several_ids", 0, 16, "PR", "the peer's certificate holds more than one URI name", "issue X.509-SVIDs with exactly one SPIFFE ID"},
 	TLSNoID:           {"tls_no_id", 0, 16, "PR", "the peer's certificate holds no valid SPIFFE ID", "issue X.509-SVIDs"},
 	NotAllowed:        {"not_allowed", 403, 7, "PR", "the allow list does not name the caller", "add the caller's SPIFFE ID to workload.allow"},
+	IntentionDenied:   {"intention_denied", 403, 7, "PR", "Consul's intentions do not allow the caller", "the log line names the intention; see /api/v1/intentions and consul intention match"},
+	IntentionsUnknown: {"intentions_unknown", 503, 14, "PC", "Consul has not told yet who may call", "look at Consul and at the token's rights: /api/v1/intentions"},
 	NoIdentity:        {"no_identity", 503, 14, "PC", "this proxy has no identity yet", "look at the identity source: /api/v1/identity"},
 
 	NoService:         {"no_service", 503, 14, "SC", "the route names a service that is not known", "look at /api/v1/services"},

@@ -1,4 +1,5 @@
-// Package authz decides by SPIFFE ID who may call our workload. It answers with
+// Package authz decides by SPIFFE ID who may call our workload: by an allow list of
+// our own, or by the intentions that Consul holds. It answers with
 // a typed Permit that nothing outside the package can make, so that "allowed" is
 // proven by the type. It is asked after the identity has been verified, and must
 // not know of certificates, connections or requests.

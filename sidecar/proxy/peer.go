@@ -35,7 +35,7 @@ func (x *Exchange) heed() error {
 // unseen are the reasons for which the workload has not seen the request, unless as
 // one that may be repeated; half are those for which it may have.
 var (
-	unseen = [...]policy.Reason{policy.NoEndpoints, policy.NoHealthyEndpoint, policy.ConnectFailed, policy.ConnectTimeout}
+	unseen = [...]policy.Reason{policy.NoEndpoints, policy.NoHealthyEndpoint, policy.ConnectFailed, policy.ConnectTimeout, policy.IntentionsUnknown}
 	half   = [...]policy.Reason{policy.UpstreamReset, policy.UpstreamClosed, policy.Draining}
 )
 
