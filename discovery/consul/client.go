@@ -70,7 +70,9 @@ type Client struct {
 	// immutable after New
 	options Options
 	address string // for messages: never holds a secret
+	target  target
 	api     *api.Client
+	http    *http.Client // beneath api
 	token   *tokenSource
 	log     *slog.Logger
 	rand    func() float64
@@ -98,7 +100,7 @@ func New(o Options) (*Client, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
-	c := &Client{options: o, address: target.String(), log: o.Log, rand: o.Rand, idle: func() {}}
+	c := &Client{options: o, address: target.String(), target: target, log: o.Log, rand: o.Rand, idle: func() {}}
 	c.token = &tokenSource{fixed: o.Token, file: o.TokenFile, log: o.Log}
 	if err := c.connect(target); err != nil {
 		return nil, err
@@ -116,14 +118,15 @@ func (c *Client) connect(target target) error {
 		}
 		base, c.idle = t, t.CloseIdleConnections
 	}
+	c.http = &http.Client{
+		Transport: transport{base: base, token: c.token},
+		// The token must not follow a redirect to another host.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	library, err := api.NewClient(&api.Config{
-		Address: target.host,
-		Scheme:  target.scheme,
-		HttpClient: &http.Client{
-			Transport: transport{base: base, token: c.token},
-			// The token must not follow a redirect to another host.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		Address:    target.host,
+		Scheme:     target.scheme,
+		HttpClient: c.http,
 		// Keeps the library from looking for a token in its environment; the transport
 		// replaces it.
 		Token: "set-by-the-transport",
@@ -137,6 +140,9 @@ func (c *Client) connect(target target) error {
 
 // Close closes idle connections. Sources that still run are not disturbed.
 func (c *Client) Close() { c.idle() }
+
+// Namespace is the one that applies to queries that name none; empty: the agent's default.
+func (c *Client) Namespace() string { return c.options.Namespace }
 
 // key identifies the settings of c without giving its token away.
 func (c *Client) key() string {

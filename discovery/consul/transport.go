@@ -9,7 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -26,6 +28,14 @@ type transport struct {
 	token *tokenSource
 }
 
+type paramsKey struct{}
+
+// withParams adds query parameters that the library has no way to give to the
+// requests made with the context.
+func withParams(ctx context.Context, params url.Values) context.Context {
+	return context.WithValue(ctx, paramsKey{}, params)
+}
+
 // RoundTrip implements http.RoundTripper.
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	token, err := t.token.get()
@@ -33,6 +43,9 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	req = req.Clone(req.Context())
+	if params, ok := req.Context().Value(paramsKey{}).(url.Values); ok {
+		req.URL.RawQuery = strings.TrimPrefix(req.URL.RawQuery+"&"+params.Encode(), "&")
+	}
 	req.Header.Del("Authorization")
 	req.Header.Del("X-Consul-Token")
 	if token != "" {
