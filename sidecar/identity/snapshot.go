@@ -40,6 +40,7 @@ type configKey struct {
 	server bool
 	peers  string
 	alpn   string
+	name   string
 }
 
 // newSnapshot checks that the material is complete and its own: a snapshot that
@@ -123,7 +124,7 @@ func (s *Snapshot) domainNames() string {
 // The client's certificate is requested, not required, by crypto/tls: the refusal
 // of its absence then comes from us, typed.
 func (s *Snapshot) ServerConfig(accepted Peers, alpn ...string) *tls.Config {
-	return s.config(configKey{true, accepted.Key(), strings.Join(alpn, " ")}, func() *tls.Config {
+	return s.config(configKey{server: true, peers: accepted.Key(), alpn: strings.Join(alpn, " ")}, func() *tls.Config {
 		c := meshConfig(alpn)
 		c.Certificates = []tls.Certificate{*s.certificate}
 		c.ClientAuth = tls.RequestClientCert
@@ -139,11 +140,18 @@ func (s *Snapshot) ServerConfig(accepted Peers, alpn ...string) *tls.Config {
 }
 
 // ClientConfig returns the configuration of connections to endpoints that must
-// prove to be one of expected. It sends no server name; a caller that needs one
-// clones. Cached and shared like ServerConfig's.
+// prove to be one of expected. It sends no server name. Cached and shared like
+// ServerConfig's.
 func (s *Snapshot) ClientConfig(expected Peers, alpn ...string) *tls.Config {
-	return s.config(configKey{false, expected.Key(), strings.Join(alpn, " ")}, func() *tls.Config {
+	return s.ClientConfigTo("", expected, alpn...)
+}
+
+// ClientConfigTo is ClientConfig with a server name to send, by which a gateway on the
+// way finds the endpoint. It proves nothing.
+func (s *Snapshot) ClientConfigTo(serverName string, expected Peers, alpn ...string) *tls.Config {
+	return s.config(configKey{peers: expected.Key(), alpn: strings.Join(alpn, " "), name: serverName}, func() *tls.Config {
 		c := meshConfig(alpn)
+		c.ServerName = serverName
 		// Not Certificates: crypto/tls would withhold ours where the server names
 		// authorities that did not issue it, as in a federated domain.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {

@@ -3,7 +3,6 @@ package upstream
 import (
 	"errors"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/larboard-proxy/larboard/policy"
@@ -35,10 +34,6 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 	}
 	began := l.loop.Nanos()
 	raw, err := l.loop.Dial(e.Addr, within)
-	if exhausted(err) {
-		l.CloseIdle() // connections that nobody uses give way
-		raw, err = l.loop.Dial(e.Addr, within)
-	}
 	if err != nil {
 		return nil, connectError(err)
 	}
@@ -64,7 +59,8 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 }
 
 func (c *Conn) secure(to *target) error {
-	t := engine.TLSClient(c.raw, to.snapshot.ClientConfig(to.peers))
+	name := serverName(to.path, to.snapshot.ID().TrustDomain())
+	t := engine.TLSClient(c.raw, to.snapshot.ClientConfigTo(name, to.peers))
 	if err := t.Handshake(); err != nil {
 		if own := interrupted(err); own != nil {
 			return own
@@ -84,11 +80,6 @@ func (c *Conn) secure(to *target) error {
 	return nil
 }
 
-// exhausted reports whether the process or the host has run out of descriptors.
-func exhausted(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
-}
-
 func connectError(err error) error {
 	if own := interrupted(err); own != nil {
 		return own
@@ -101,8 +92,7 @@ func connectError(err error) error {
 }
 
 // interrupted is the error of a connect that ended for no fault of the endpoint's: the
-// client has gone, the engine drains, too many handshakes wait here, or there is no
-// descriptor left. nil: it is
+// client has gone, the engine drains, or too many handshakes wait here. nil: it is
 // the endpoint's.
 func interrupted(err error) error {
 	e := &policy.Error{Phase: policy.PhaseConnect, Err: err}
@@ -111,7 +101,7 @@ func interrupted(err error) error {
 		e.Reason, e.Side = policy.ClientAborted, policy.Downstream
 	case errors.Is(err, engine.ErrDrain):
 		e.Reason = policy.Draining
-	case errors.Is(err, engine.ErrOverload), exhausted(err):
+	case errors.Is(err, engine.ErrOverload):
 		e.Reason = policy.Overloaded
 	default:
 		return nil

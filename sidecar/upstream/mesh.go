@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"crypto/tls"
+	"strings"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
@@ -45,7 +46,27 @@ func (s *Service) ClientTLS(m *Member) *tls.Config {
 	if err != nil {
 		return nil
 	}
-	return snap.ClientConfig(peers)
+	return snap.ClientConfigTo(serverName(m.IdentityPath, snap.ID().TrustDomain()), peers)
+}
+
+// serverName is what Consul's proxies and gateways route a connection by, for an
+// endpoint whose SPIFFE ID has this path in Consul:
+//
+//	/ns/<namespace>/dc/<dc>/svc/<service>  ->  <service>.<namespace>.<dc>.internal.<trust domain>
+//	/ap/<partition>/...                    ->  <service>.<namespace>.<partition>.<dc>.internal-v1.<trust domain>
+//
+// Empty, so that none is sent, for any other path.
+func serverName(path string, domain spiffeid.TrustDomain) string {
+	p := strings.Split(path, "/")
+	partition, version := "", ".internal."
+	if len(p) == 9 && p[1] == "ap" {
+		partition, version = p[2]+".", ".internal-v1."
+		p = p[2:]
+	}
+	if len(p) != 7 || p[1] != "ns" || p[3] != "dc" || p[5] != "svc" {
+		return ""
+	}
+	return p[6] + "." + p[2] + "." + partition + p[4] + version + domain.Name()
 }
 
 // Expected names whom a connection to m must prove to be; empty where nothing is

@@ -12,14 +12,14 @@ import (
 )
 
 // PoolKey says which exchanges may share a connection: the same endpoint,
-// reached as the same identity, proven to be one of the same peers, with the
-// same protocol and under the same generation of our certificate.
+// reached as the same identity and by the same path (of which the server name is
+// made), proven to be one of the same peers, and under the same generation of our
+// certificate.
 type PoolKey struct {
-	Endpoint   *Endpoint
-	Identity   spiffeid.ID
-	Peers      string
-	ALPN, SNI  string
-	Generation uint64
+	Endpoint    *Endpoint
+	Identity    spiffeid.ID
+	Peers, Path string
+	Generation  uint64
 }
 
 // pool holds the idle connections of one key on one loop, last used first: what
@@ -104,6 +104,7 @@ func (l *Local) Dial(c Choice) (*Conn, error) {
 type target struct {
 	snapshot *identity.Snapshot
 	peers    identity.Peers
+	path     string // as Member.IdentityPath
 }
 
 func (l *Local) key(c Choice, s *Settings) (PoolKey, *target, error) {
@@ -119,8 +120,8 @@ func (l *Local) key(c Choice, s *Settings) (PoolKey, *target, error) {
 	if err != nil {
 		return key, nil, &policy.Error{Reason: policy.UpstreamTLSIdentity, Side: policy.Upstream, Phase: policy.PhaseConnect, Err: err}
 	}
-	key.Identity, key.Generation, key.Peers = snap.ID(), snap.Generation(), peers.Key()
-	return key, &target{snap, peers}, nil
+	key.Identity, key.Generation, key.Peers, key.Path = snap.ID(), snap.Generation(), peers.Key(), c.Member.IdentityPath
+	return key, &target{snap, peers, key.Path}, nil
 }
 
 // pop takes the connection used last that may still be used.
