@@ -39,18 +39,15 @@ func (s *Sidecar) reload() error {
 	if err != nil {
 		return err
 	}
-	descriptors, err := Budget(s.withoutLater(loaded), s.options.Descriptors)
-	if err != nil {
-		return err
-	}
 	later := needRestart(s.config0, loaded)
 	if len(later) > 0 {
 		s.log.Warn("these settings take effect at the next start only", "fields", later)
 	}
-	err = s.apply(config.Expand(s.withoutLater(loaded)), descriptors, func(ctx context.Context, fresh []string) {
+	err = s.apply(config.Expand(s.withoutLater(loaded)), func(ctx context.Context, fresh []string) {
 		if len(fresh) > 0 {
 			s.awaitEndpoints(ctx, fresh...)
 		}
+		s.awaitIntentions(ctx)
 	})
 	if err != nil && len(later) > 0 {
 		err = fmt.Errorf("%w (changed, and in effect at the next start only: %s)", err, strings.Join(later, ", "))
@@ -95,7 +92,7 @@ var errStopping = errors.New("the proxy is stopping")
 // waits, and brings it into force. All that can fail comes before the first change;
 // only a stop is heeded later. wait is told the services that are new, which should
 // have endpoints before a route leads to them, and ends with its context.
-func (s *Sidecar) apply(c *config.Config, d Descriptors, wait func(ctx context.Context, fresh []string)) error {
+func (s *Sidecar) apply(c *config.Config, wait func(ctx context.Context, fresh []string)) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	if s.stopping.Load() || s.ended {
@@ -106,9 +103,13 @@ func (s *Sidecar) apply(c *config.Config, d Descriptors, wait func(ctx context.C
 		return err
 	}
 	was, before := s.current(), s.serviceMap()
+	defer func() { s.intentions.keep(s.current()) }()
+	if err := s.intentions.open(s.ctx, c, func(f func() error) { s.run("intentions", f) }); err != nil {
+		return err
+	}
 	out, err := compile.Compile(compile.Input{
-		Connections: d.Connections,
-		Config:      c, Identities: s.identities.byName(), Services: before, Generation: s.generation + 1, Log: s.log,
+		Config: c, Identities: s.identities.byName(), Intentions: s.intentions.of,
+		Services: before, Generation: s.generation + 1, Log: s.log,
 	})
 	if err != nil {
 		return err
@@ -127,7 +128,6 @@ func (s *Sidecar) apply(c *config.Config, d Descriptors, wait func(ctx context.C
 	}
 	out.Commit()
 	plan.Commit()
-	s.descriptors.Store(&d)
 	s.generation++
 	s.watchEdges(out.Certificates)
 	s.checkAll()

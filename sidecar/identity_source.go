@@ -44,6 +44,10 @@ func (b *identityBuilder) source(name string, c *config.Identity, log *slog.Logg
 	switch {
 	case c.SPIFFE != nil:
 		return spiffeSource(c.SPIFFE, log)
+	case c.Consul != nil && b.sidecar.sources.consul == nil:
+		return nil, errors.New("consul: there is no Consul here")
+	case c.Consul != nil:
+		return newConnectCA(b.sidecar.sources.consul, c.Consul.Service, log), nil
 	case c.Files != nil:
 		return filesSource(c.Files, log)
 	case c.Dev != nil:

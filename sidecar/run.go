@@ -102,17 +102,16 @@ func (s *Sidecar) run(name string, f func() error) {
 func (s *Sidecar) start() error {
 	defer close(s.begun)
 	c := s.current()
-	d := *s.descriptors.Load()
-	err := s.apply(c, d, func(ctx context.Context, _ []string) {
+	err := s.apply(c, func(ctx context.Context, _ []string) {
 		s.identities.await(ctx, identityWithin)
 		s.awaitEndpoints(ctx)
+		s.awaitIntentions(ctx)
 	})
 	if err != nil {
 		return err
 	}
 	s.ready.Store(true)
-	s.log.Info("ready", "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()),
-		"connections", d.Connections, "descriptors", d.Limit, "descriptors_reserved", d.Reserve)
+	s.log.Info("ready", "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()))
 	return nil
 }
 

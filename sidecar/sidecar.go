@@ -29,8 +29,6 @@ type Options struct {
 	// the file are a config.Problems error.
 	Load func() (*config.Config, error)
 	Log  *slog.Logger
-	// Descriptors is how many file descriptors the process may have; 0: unknown.
-	Descriptors uint64
 	// Observers are told of each exchange, beside metrics and access log.
 	Observers []observability.Observer
 	// Source, where set, replaces Consul: the demo's registry.
@@ -54,9 +52,8 @@ type Sidecar struct {
 	checker    *health.Checker
 	sources    sources
 	identities identities
+	intentions intentions
 	admin      []*admin.Server
-
-	descriptors atomic.Pointer[Descriptors] // the budget of the configuration in force
 
 	ready    atomic.Bool
 	stopping atomic.Bool
@@ -87,11 +84,6 @@ func New(o Options) (*Sidecar, error) {
 	}
 	s := &Sidecar{options: o, log: o.Log, config0: loaded, begun: make(chan struct{}), services: map[string]*upstream.Service{}}
 	s.stopped, s.stopNow = context.WithCancel(context.Background())
-	descriptors, err := Budget(loaded, o.Descriptors)
-	if err != nil {
-		return nil, err
-	}
-	s.descriptors.Store(&descriptors)
 	c := config.Expand(loaded)
 	loops := Loops(loaded)
 	if s.engine, err = engine.New(engine.Options{Loops: loops, Log: o.Log}); err != nil {
@@ -134,6 +126,7 @@ func (s *Sidecar) build(c *config.Config, loops int) error {
 	if err := s.sources.init(c, s.options, s.log); err != nil {
 		return err
 	}
+	s.intentions = intentions{client: s.sources.consul, log: s.log, changed: s.proxy.Reauthorize, watched: map[string]*watchedIntentions{}}
 	if err := s.buildIdentities(c); err != nil {
 		return err
 	}

@@ -21,15 +21,15 @@ func (s *Sidecar) openAdmin(c *config.Config) error {
 	server, err := admin.New(admin.Options{
 		Address: c.Admin.Address, Socket: c.Admin.Socket, Logger: s.log,
 		Views: admin.Views{
-			Listeners: s.listenerViews,
-			Services:  s.serviceViews,
-			Endpoints: s.endpointViews,
-			Identity:  s.identities.views,
-			Limits:    s.limitsView,
-			Config:    s.configView,
-			Ready:     s.readyView,
-			Metrics:   s.metrics.Handler(),
-			Reload:    s.Reload,
+			Listeners:  s.listenerViews,
+			Services:   s.serviceViews,
+			Endpoints:  s.endpointViews,
+			Identity:   s.identities.views,
+			Intentions: s.intentionsViews,
+			Config:     s.configView,
+			Ready:      s.readyView,
+			Metrics:    s.metrics.Handler(),
+			Reload:     s.Reload,
 		},
 	})
 	if err == nil {
@@ -68,7 +68,10 @@ func (s *Sidecar) readyView() (bool, []string) {
 	case !s.ready.Load():
 		return false, []string{"starting"}
 	}
-	return s.identities.ready(time.Now())
+	if ok, why := s.identities.ready(time.Now()); !ok {
+		return false, why
+	}
+	return s.intentions.ready()
 }
 
 func (s *Sidecar) listenerViews() []admin.ListenerView {
@@ -86,7 +89,6 @@ func (s *Sidecar) listenerViews() []admin.ListenerView {
 		case c.TLS != nil:
 			v.TLS = "tls"
 		}
-		_, v.ConnectionsLimit = l.Connections()
 		v.ConnectionsActive, v.ConnectionsTotal = s.metrics.ListenerConns(c.Name)
 		all = append(all, v)
 	}
@@ -147,7 +149,7 @@ func (s *Sidecar) endpointViews() []admin.EndpointView {
 }
 
 func endpointView(svc *upstream.Service, m upstream.Member, now int64) admin.EndpointView {
-	v := admin.EndpointView{Service: svc.Name, Address: m.Address, ID: m.ID, Weight: m.Weight, State: "up", InFlight: m.Inflight(), Limit: svc.Settings().MaxConnections}
+	v := admin.EndpointView{Service: svc.Name, Address: m.Address, ID: m.ID, Weight: m.Weight, State: "up", InFlight: m.Inflight()}
 	switch {
 	case m.Down():
 		v.State, v.Reason = "down", "active check"
@@ -185,6 +187,7 @@ func (s *Sidecar) registerGauges() {
 			emit(st.Age(time.Now()).Seconds(), st.Service)
 		}
 	})
+	s.registerIntentions()
 	if len(s.identities.all) > 0 {
 		s.metrics.Register(metrics.IdentityExpiry, func(emit metrics.Emit) {
 			for id, at := range s.identities.expiries() {
@@ -195,7 +198,6 @@ func (s *Sidecar) registerGauges() {
 	if s.access != nil {
 		s.metrics.Register(metrics.AccessLogDropped, func(emit metrics.Emit) { emit(float64(s.access.Dropped())) })
 	}
-	s.registerLimits()
 	s.registerEngine()
 }
 

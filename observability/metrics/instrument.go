@@ -19,9 +19,8 @@ const (
 	ConfigReloads
 
 	EndpointUp
-	ConnectionLimit
-	ConnectionLimitUsed
 	DiscoveryAge
+	IntentionsAge
 	IdentityExpiry
 	AccessLogDropped
 	EngineTasks
@@ -79,12 +78,10 @@ var instruments = [instrumentCount]Info{
 
 	EndpointUp: {"larboard_endpoint_up", Gauge, []string{"service", "endpoint"},
 		"1 while the endpoint may be chosen, 0 while it may not."},
-	ConnectionLimit: {"larboard_connection_limit", Gauge, []string{"scope", "name"},
-		"Connections that there may be at once; the scope is process, listener or endpoint."},
-	ConnectionLimitUsed: {"larboard_connection_limit_used", Gauge, []string{"scope", "name"},
-		"Connections that count against a limit now; of endpoints, those in use."},
 	DiscoveryAge: {"larboard_discovery_age_seconds", Gauge, []string{"service"},
 		"Time since discovery last confirmed the endpoints of the service."},
+	IntentionsAge: {"larboard_intentions_age_seconds", Gauge, []string{"destination"},
+		"For how long Consul's intentions for the destination may be out of date; 0 while in contact."},
 	IdentityExpiry: {"larboard_identity_expiry_timestamp_seconds", Gauge, []string{"spiffe_id"},
 		"When the certificate in use expires, in Unix time."},
 	AccessLogDropped: {"larboard_access_log_dropped_total", Counter, nil,

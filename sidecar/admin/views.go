@@ -14,7 +14,9 @@ type Views struct {
 	Services  func() []ServiceView
 	Endpoints func() []EndpointView
 	Identity  func() []IdentityView
-	Limits    func() LimitsView
+	// Intentions shows those of Consul that decide here. With a caller, a SPIFFE ID, it
+	// shows what they say of it.
+	Intentions func(caller string) []IntentionsView
 	// Config returns the configuration in force as JSON, expanded and with its
 	// secrets redacted.
 	Config func() json.RawMessage
@@ -38,16 +40,6 @@ type ListenerView struct {
 	Routes            int      `json:"routes"`
 	ConnectionsActive int64    `json:"connections_active"`
 	ConnectionsTotal  uint64   `json:"connections_total"`
-	ConnectionsLimit  int64    `json:"connections_limit"` // 0: none of its own
-}
-
-// LimitsView is how much of what the process may have is in use.
-type LimitsView struct {
-	Connections         int64  `json:"connections"`          // of clients
-	ConnectionsLimit    int64  `json:"connections_limit"`    // 0: none
-	Descriptors         int    `json:"descriptors"`          // open files and sockets; -1: not known
-	DescriptorsLimit    uint64 `json:"descriptors_limit"`    // 0: not known
-	DescriptorsReserved uint64 `json:"descriptors_reserved"` // for all that are no connections
 }
 
 // ServiceView is one service.
@@ -77,7 +69,6 @@ type EndpointView struct {
 	Weight    int        `json:"weight"`
 	SPIFFEIDs []string   `json:"spiffe_ids,omitempty"` // accepted as its identity
 	InFlight  int64      `json:"in_flight"`
-	Limit     int64      `json:"connections_limit"` // of in_flight; 0: none
 	Requests  uint64     `json:"requests"`
 	Failures  uint64     `json:"failures"`
 	Check     *CheckView `json:"check,omitempty"`
@@ -110,4 +101,33 @@ type IdentityView struct {
 type BundleView struct {
 	TrustDomain string `json:"trust_domain"`
 	Authorities int    `json:"authorities"`
+}
+
+// IntentionsView is what Consul says about who may call one destination.
+type IntentionsView struct {
+	Destination string `json:"destination"`
+	Known       bool   `json:"known"` // false: nobody may call
+	// Default is what holds for a caller that no intention names: allow, deny, unknown.
+	Default    string          `json:"default"`
+	Index      uint64          `json:"index,omitempty"` // Consul's version
+	ChangedAt  time.Time       `json:"changed_at,omitzero"`
+	Intentions []IntentionView `json:"intentions"` // in the order of evaluation
+	Error      string          `json:"error,omitempty"`
+	ErrorSince time.Time       `json:"error_since,omitzero"` // for so long they may be out of date
+	Verdict    *VerdictView    `json:"verdict,omitempty"`
+}
+
+// IntentionView is one intention.
+type IntentionView struct {
+	Source     string `json:"source"`
+	Action     string `json:"action"`
+	Precedence int    `json:"precedence"`
+	Requires   string `json:"requires,omitempty"` // of a request, which is not looked at
+}
+
+// VerdictView says what becomes of one caller, and by which intention.
+type VerdictView struct {
+	Caller  string `json:"caller"`
+	Allowed bool   `json:"allowed"`
+	Rule    string `json:"rule"`
 }

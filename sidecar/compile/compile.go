@@ -23,13 +23,14 @@ type Input struct {
 	// Identities are our own, by their names in the configuration; that of its
 	// `identity` has the name "". Needed where anything says spiffe.
 	Identities map[string]*identity.Current
+	// Intentions returns what tells Consul's intentions for a destination, now and
+	// later; needed where a listener asks for them.
+	Intentions func(destination string) Intentions
 	// Services are those of the snapshot in force, by name: one that stays keeps its
 	// handle, and with it its endpoints, their state and their pools.
 	Services   map[string]*upstream.Service
 	Generation uint64
-	// Connections bounds those of all listeners together; 0: no limit.
-	Connections int64
-	Log         *slog.Logger
+	Log        *slog.Logger
 }
 
 // Output is a snapshot that has not been applied. New settings take effect by
@@ -54,7 +55,7 @@ func (o *Output) Commit() {
 // setting without identity.
 func Compile(in Input) (*Output, error) {
 	out := &Output{
-		Snapshot: &proxy.Snapshot{Generation: in.Generation, MaxConnections: in.Connections},
+		Snapshot: &proxy.Snapshot{Generation: in.Generation, MaxConnections: int64(in.Config.Limits.Connections)},
 		Services: map[string]*upstream.Service{},
 		settings: map[string]*upstream.Settings{},
 	}

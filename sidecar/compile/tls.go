@@ -58,14 +58,22 @@ func secureMesh(in Input, c *config.Listener, l *proxy.ListenerConfig) error {
 		}
 		return proxy.TLSMaterial{Config: snap.ServerConfig(accepted), Identity: snap}, nil
 	}
+	l.Allow = authorizer(in, c, current)
+	l.HTTP.Limits.Fields += forwardedFields
+	l.HTTP.Limits.Head += forwardedBytes
+	return nil
+}
+
+// authorizer decides on the callers of a mesh listener.
+func authorizer(in Input, c *config.Listener, current *identity.Current) proxy.Authorizer {
+	if c.Intentions != nil {
+		return &byIntentions{current: current, known: in.Intentions(c.Intentions.Service)}
+	}
 	list := &allowList{current: current}
 	for _, p := range c.Allow {
 		list.patterns = append(list.patterns, string(p))
 	}
-	l.Allow = list
-	l.HTTP.Limits.Fields += forwardedFields
-	l.HTTP.Limits.Head += forwardedBytes
-	return nil
+	return list
 }
 
 // allowList compiles its patterns once the own trust domain is known, which an

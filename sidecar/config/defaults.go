@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"slices"
 	"time"
 )
 
@@ -119,6 +120,32 @@ func (c *Config) inheritAll() {
 		}
 	}
 	c.inheritIdentity()
+	if c.Identity != nil {
+		c.Identity.inheritService(c.users(""))
+	}
+	for name, i := range c.Identities {
+		i.inheritService(c.users(name))
+	}
+}
+
+// users are the workloads that an identity is for.
+func (c *Config) users(name string) (services []string) {
+	if w := c.Workload; w != nil && w.Identity == name {
+		services = append(services, w.Service)
+	}
+	for i := range c.Workloads {
+		if w := &c.Workloads[i]; w.Identity == name && !slices.Contains(services, w.Service) {
+			services = append(services, w.Service)
+		}
+	}
+	return services
+}
+
+// inheritService names a certificate of Consul's after the one workload that uses it.
+func (i *Identity) inheritService(users []string) {
+	if i.Consul != nil && i.Consul.Service == "" && len(users) == 1 {
+		i.Consul.Service = users[0]
+	}
 }
 
 func (u *Upstream) inherit(c *Config, path string) {

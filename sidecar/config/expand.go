@@ -55,6 +55,9 @@ func (c *Config) addWorkload(w *Workload, listener, service string) {
 	l.Name, l.Address, l.Protocol = listener, Addresses{w.Listen}, w.Protocol
 	l.TLS = &ListenerTLS{SPIFFE: &ListenerSPIFFE{Identity: w.Identity}}
 	l.Allow, l.Service = w.Allow, service
+	if w.Intentions {
+		l.Intentions = &Intentions{Service: w.Service}
+	}
 	c.Listeners = append(c.Listeners, l)
 
 	s := Service{}

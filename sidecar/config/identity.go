@@ -27,6 +27,7 @@ type ConsulTLS struct {
 // is set.
 type Identity struct {
 	SPIFFE *SPIFFEIdentity `yaml:"spiffe"`
+	Consul *ConsulIdentity `yaml:"consul"`
 	Files  *FilesIdentity  `yaml:"files"`
 	Dev    *DevIdentity    `yaml:"dev"`
 }
@@ -39,6 +40,13 @@ type SPIFFEIdentity struct {
 	// the hint that its entry carries. They exclude each other; with neither, the first.
 	ID   string `yaml:"id"`
 	Hint string `yaml:"hint"`
+}
+
+// ConsulIdentity is Consul's Connect: the agent of Config.Consul issues the
+// certificate.
+type ConsulIdentity struct {
+	// Service is whom the certificate names; empty in the file: Workload.Service.
+	Service string `yaml:"service"`
 }
 
 // FilesIdentity reads PEM files and watches them.

@@ -15,6 +15,9 @@ type Listener struct {
 	// Allow names the SPIFFE IDs that may call; only with TLS.SPIFFE. Nil: every
 	// authenticated peer of our own trust domain may.
 	Allow []IDPattern `yaml:"allow"`
+	// Intentions has Consul's intentions decide who may call; only with TLS.SPIFFE, and
+	// never together with Allow. Nil: Allow decides.
+	Intentions *Intentions `yaml:"intentions"`
 	// Routes are tried in their order; HTTP only. Never set together with Service.
 	Routes []Route `yaml:"routes"`
 	// Service takes everything. Expand turns it into a route for HTTP listeners, so
@@ -58,6 +61,12 @@ type Certificate struct {
 type ListenerSPIFFE struct {
 	// Identity is one of Config.Identities; empty: the only one there is.
 	Identity string `yaml:"identity"`
+}
+
+// Intentions are those of Consul for one destination. A lone string in the file is
+// Service.
+type Intentions struct {
+	Service string `yaml:"service"`
 }
 
 // Route sends what Match describes to a service.

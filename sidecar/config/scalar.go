@@ -155,6 +155,9 @@ func (s *Discovery) decodeNode(d *decoder, n *yaml.Node, path string) {
 	*s = Discovery{one}
 }
 
+// fromText takes a lone string as the service.
+func (i *Intentions) fromText(text string) { i.Service = text }
+
 // decodeNode takes a lone value as a list of one.
 func (a *Addresses) decodeNode(d *decoder, n *yaml.Node, path string) {
 	var list []string

@@ -12,8 +12,10 @@ type Workload struct {
 	Address  string      `yaml:"address"` // IP:port of the application
 	Listen   string      `yaml:"listen"`  // IP:port of the mesh listener
 	Protocol Protocol    `yaml:"protocol"`
-	Allow    []IDPattern `yaml:"allow"`  // as Listener.Allow
-	Health   *Health     `yaml:"health"` // of the application
+	Allow    []IDPattern `yaml:"allow"` // as Listener.Allow
+	// Intentions has Consul's intentions for Service decide who may call.
+	Intentions bool    `yaml:"intentions"`
+	Health     *Health `yaml:"health"` // of the application
 	// Identity is one of Config.Identities; empty: the only one there is.
 	Identity string `yaml:"identity"`
 	// Upstreams are for this workload alone. That of a lone workload stand beside it.

@@ -27,18 +27,23 @@ func (v *validator) identities() {
 
 // identity checks one source.
 func (v *validator) identity(path string, id *Identity) {
-	v.exclusive(path, "spiffe", "files")
-	v.exclusive(path, "spiffe", "dev")
-	v.exclusive(path, "files", "dev")
+	sources := [...]string{"spiffe", "consul", "files", "dev"}
+	for i, first := range sources {
+		for _, second := range sources[i+1:] {
+			v.exclusive(path, first, second)
+		}
+	}
 	switch {
 	case id.SPIFFE != nil:
 		v.spiffe(join(path, "spiffe"), id.SPIFFE)
+	case id.Consul != nil:
+		v.consulIdentity(join(path, "consul.service"), id.Consul)
 	case id.Files != nil:
 		v.files(join(path, "files"), id.Files)
 	case id.Dev != nil:
 		v.dev(join(path, "dev"), id.Dev)
 	default:
-		v.incomplete(path, "needs a source: spiffe, files or dev")
+		v.incomplete(path, "needs a source: spiffe, consul, files or dev")
 	}
 }
 
@@ -47,7 +52,7 @@ func (v *validator) identity(path string, id *Identity) {
 func (v *validator) needsIdentity(path string) {
 	c := v.config
 	if c.Identity == nil && len(c.Identities) == 0 && !v.broken("identity") && !v.broken("identities") {
-		v.report(path, "needs an identity of our own; add identity with spiffe, files or dev")
+		v.report(path, "needs an identity of our own; add identity with spiffe, consul, files or dev")
 	}
 }
 
@@ -118,6 +123,17 @@ func (v *validator) workloadSocket(path, socket string) {
 		v.address(path, strings.TrimPrefix(socket, "tcp://"), false)
 	case !strings.HasPrefix(socket, "unix:///"):
 		v.report(path, fmt.Sprintf("%q is neither unix:///PATH nor tcp://IP:PORT", socket))
+	}
+}
+
+// consulIdentity checks the name of the certificate, whose default is the workload's.
+func (v *validator) consulIdentity(path string, c *ConsulIdentity) {
+	if c.Service == "" {
+		v.report(path, "is missing; without the one workload that uses it, it has no default")
+		return
+	}
+	if v.given(path) {
+		v.name(path, c.Service)
 	}
 }
 

@@ -12,8 +12,9 @@ func (v *validator) listener(path string, l *Listener) {
 	v.protocol(join(path, "protocol"), l.Protocol)
 	v.oneOf(join(path, "direction"), string(l.Direction), string(Inbound), string(Outbound))
 	v.listenerTLS(path, l)
+	v.intentions(path, l)
 	v.targets(path, l)
-	v.between(join(path, "max_connections"), l.MaxConnections, 0, MaxConnections)
+	v.between(join(path, "max_connections"), l.MaxConnections, 0, maxConnections)
 	v.positive(join(path, "timeouts.request_head"), l.Timeouts.RequestHead)
 	v.positive(join(path, "timeouts.idle"), l.Timeouts.Idle)
 }
@@ -77,6 +78,24 @@ func (v *validator) listenerTLS(path string, l *Listener) {
 		return
 	}
 	v.allow(allow, l.Allow)
+}
+
+// intentions checks who is said to decide about callers.
+func (v *validator) intentions(path string, l *Listener) {
+	at := join(path, "intentions")
+	if l.Intentions == nil {
+		return
+	}
+	v.exclusive(path, "allow", "intentions")
+	if l.TLS == nil || l.TLS.SPIFFE == nil && !v.broken(join(path, "tls")) {
+		v.report(at, "needs tls.spiffe: without it no caller has an identity")
+		return
+	}
+	name := join(at, "service")
+	if !v.given(name) && l.Intentions.Service != "" {
+		name = at
+	}
+	v.name(name, l.Intentions.Service)
 }
 
 // targets checks where a listener's traffic goes.

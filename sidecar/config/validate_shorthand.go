@@ -51,6 +51,9 @@ func (v *validator) oneWorkload(path string, w *Workload) {
 	}
 	v.protocol(join(path, "protocol"), w.Protocol)
 	v.allow(join(path, "allow"), w.Allow)
+	if w.Intentions {
+		v.exclusive(path, "allow", "intentions")
+	}
 	v.health(join(path, "health"), w.Health)
 	v.ownIdentity(path, w.Identity)
 }

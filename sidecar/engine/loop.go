@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -49,7 +50,7 @@ type Loop struct {
 	posts     posts
 	pulse     pulse
 	published published
-	load      load
+	connGauge atomic.Int64
 }
 
 // activity is what a loop does when it runs no task.

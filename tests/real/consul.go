@@ -22,6 +22,11 @@ type ConsulOptions struct {
 	ACL bool
 	// TLS offers https only and asks for a client certificate.
 	TLS bool
+	// DefaultIntention is what holds where no intention matches: allow or deny; empty:
+	// what holds for ACLs.
+	DefaultIntention string
+	// LeafTTL is how long certificates of Connect live; empty: three days.
+	LeafTTL string
 	// Socket offers HTTP on a Unix socket only.
 	Socket bool
 }
@@ -101,6 +106,12 @@ func (c *ConsulAgent) configure() {
 		config["acl"] = map[string]any{"enabled": true, "default_policy": "deny", "tokens": map[string]any{
 			"initial_management": c.Token, "agent": c.Token,
 		}}
+	}
+	if c.options.DefaultIntention != "" {
+		config["default_intention_policy"] = c.options.DefaultIntention
+	}
+	if c.options.LeafTTL != "" { // Consul's least is one hour, unless it does not look
+		config["connect"] = map[string]any{"enabled": true, "ca_config": map[string]any{"leaf_cert_ttl": c.options.LeafTTL, "skip_validate": true}}
 	}
 	config["ports"] = port
 	data, err := json.MarshalIndent(config, "", "  ")

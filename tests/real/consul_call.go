@@ -57,6 +57,24 @@ func (c *ConsulAgent) Register(services ...Service) {
 	}
 }
 
+// Source is one rule of a destination's intentions. Exactly one of Action and
+// Permissions is set.
+type Source struct {
+	Name        string
+	Action      string           `json:",omitempty"` // allow or deny
+	Permissions []map[string]any `json:",omitempty"`
+}
+
+// Intend replaces the intentions for a destination; without a source it has none.
+func (c *ConsulAgent) Intend(destination string, sources ...Source) {
+	c.t.Helper()
+	if len(sources) == 0 {
+		c.must(http.MethodDelete, "/v1/config/service-intentions/"+url.PathEscape(destination), nil, nil)
+		return
+	}
+	c.must(http.MethodPut, "/v1/config", map[string]any{"Kind": "service-intentions", "Name": destination, "Sources": sources}, nil)
+}
+
 // Deregister takes services away by their ID.
 func (c *ConsulAgent) Deregister(ids ...string) {
 	c.t.Helper()

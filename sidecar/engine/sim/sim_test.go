@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,11 +26,7 @@ func world(t *testing.T, o sim.Options) *sim.World {
 
 func start(t *testing.T, h *sim.Host, loops int) *engine.Engine {
 	t.Helper()
-	kind, err := engine.ParseKind(os.Getenv("LARBOARD_ENGINE"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := h.Engine(engine.Options{Loops: loops, Kind: kind})
+	e, err := h.Engine(engine.Options{Loops: loops})
 	if err != nil {
 		t.Fatal(err)
 	}
