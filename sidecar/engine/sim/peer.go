@@ -113,6 +113,10 @@ func (p *Peer) flush() {
 			break
 		}
 	}
+	if p.done && p.socket.state == dead { // what was to be sent before is lost
+		p.socket.close(false)
+		return
+	}
 	if len(p.pending) > 0 || p.socket.state != open {
 		return
 	}

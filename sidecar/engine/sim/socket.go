@@ -84,7 +84,12 @@ func (s *socket) edge() {
 	if s.owner != nil {
 		if !s.queued {
 			s.queued = true
-			s.host.world.After(0, func() { s.queued = false; s.owner() })
+			s.host.world.After(0, func() {
+				s.queued = false
+				if s.owner != nil { // not closed meanwhile
+					s.owner()
+				}
+			})
 		}
 		return
 	}
