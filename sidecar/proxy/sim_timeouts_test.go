@@ -238,3 +238,21 @@ func TestSimTunnelIdle(t *testing.T) {
 	}
 	p.Close()
 }
+
+// TestSimHalfClosedTunnelIsDrained: a tunnel that is cut when one direction has ended is
+// recorded as drained, like any other.
+func TestSimHalfClosedTunnelIsDrained(t *testing.T) {
+	for _, protocol := range []Protocol{TCP, HTTP} {
+		s := newStage(t, calm(), protocol, nil, originAddr)
+		p, up := s.tunnel(protocol)
+		up.CloseWrite()
+		s.w.RunFor(time.Second)
+		s.engine.Drain(time.Time{})
+		s.w.RunFor(time.Second)
+		if r := s.reason(1); r != policy.Draining {
+			t.Errorf("%v: reason %v: %v", protocol, r, s.records.all[0].Err)
+		}
+		p.Reset()
+		up.Reset()
+	}
+}

@@ -66,7 +66,7 @@ func (n *tunnel) run(t *engine.Task) error {
 	}
 	for n.running {
 		if err := n.ended.Wait(t); err != nil {
-			n.fail(err)
+			n.fail(tunnelError(policy.Downstream, err))
 			sibling.Cancel(err)
 			break
 		}
