@@ -105,6 +105,7 @@ type ServiceTimeouts struct {
 	ResponseHead Duration `yaml:"response_head"`
 	Request      Duration `yaml:"request"`
 	Body         Duration `yaml:"body"`
-	Idle         Duration `yaml:"idle"` // of a pooled connection
-	Tunnel       Duration `yaml:"tunnel"`
+	// Idle is how long a pooled connection may wait; it is given up a tenth sooner.
+	Idle   Duration `yaml:"idle"`
+	Tunnel Duration `yaml:"tunnel"`
 }

@@ -239,6 +239,25 @@ func TestSimTunnelIdle(t *testing.T) {
 	p.Close()
 }
 
+// TestSimPoolGivesUpFirst: a pooled connection is closed well before an endpoint that keeps
+// its connections for the same time would close it, maybe under the next request.
+func TestSimPoolGivesUpFirst(t *testing.T) {
+	s := newStage(t, calm(), HTTP, nil, originAddr)
+	o := s.origin(originAddr, func(p *sim.Peer, _ request) { p.Send(ok("ok")) })
+	p := s.dial(get1("/"))
+	s.answered(p, 1, time.Second)
+	idle := s.service.Settings().Timeouts.Idle
+	s.w.RunFor(idle * 8 / 10)
+	if o.Peers()[0].Over() {
+		t.Error("the connection was not kept")
+	}
+	s.w.RunFor(idle * 15 / 100)
+	if !o.Peers()[0].Over() {
+		t.Errorf("the connection is still pooled when its endpoint is about to close it")
+	}
+	p.Close()
+}
+
 // TestSimHalfClosedTunnelIsDrained: a tunnel that is cut when one direction has ended is
 // recorded as drained, like any other.
 func TestSimHalfClosedTunnelIsDrained(t *testing.T) {

@@ -37,7 +37,7 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 	if err != nil {
 		return nil, connectError(err)
 	}
-	conn := &Conn{Endpoint: e, Transport: raw, raw: raw, idleFor: s.Timeouts.Idle,
+	conn := &Conn{Endpoint: e, Transport: raw, raw: raw, idleFor: idleFor(s.Timeouts.Idle),
 		service: c.Service, member: c.Member, user: l.loop.Current().Ref()}
 	conn.onIdle = conn.idleEvent
 	if tlsTo != nil {

@@ -141,6 +141,11 @@ func (p *pool) pop(now int64) *Conn {
 	return nil
 }
 
+// idleFor is how long a connection may wait in its pool: less than the time set, by a
+// tenth. The other side is often a proxy of ours with the same setting, and would close
+// the connection at the moment in which we send the next request on it.
+func idleFor(set time.Duration) time.Duration { return set - set/10 }
+
 // Put gives a connection back after its exchange. One that cannot carry another
 // is closed.
 func (l *Local) Put(c *Conn) {
