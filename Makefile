@@ -2,6 +2,7 @@
 
 GO      ?= go
 FUZZTIME ?= 30s
+SEEDS   ?= 10000
 
 # Packages that run on tasks, for the analyzer of the engine's rules.
 TASKS   = ./sidecar/http1 ./sidecar/message ./sidecar/upstream ./sidecar/proxy
@@ -9,7 +10,7 @@ TASKS   = ./sidecar/http1 ./sidecar/message ./sidecar/upstream ./sidecar/proxy
 RACE    = ./sidecar/... ./discovery/... ./observability/... ./policy/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint bench fuzz soak check build packages
+.PHONY: help demo test race lint bench fuzz soak sim check build packages
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -49,6 +50,9 @@ fuzz: ## every fuzz target in turn, for FUZZTIME each (default 30s)
 soak: packages ## the end-to-end tests in their long forms: minutes under load, an agent frozen for one
 	@$(GO) run ./tests/tools/build consul spire-agent spire-server
 	LARBOARD_LONG=1 $(GO) test -count 1 -timeout 60m -v ./tests/e2e
+
+sim: ## thousands of simulated schedules (SEEDS, default 10000): faults by seed, and a table of what came of them
+	LARBOARD_SIM_SEEDS=$(SEEDS) $(GO) test -count 1 -timeout 60m -v -run TestSchedules ./tests/sim
 
 check: lint test ## what a change must pass
 
