@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -77,6 +78,10 @@ type Client struct {
 	log     *slog.Logger
 	rand    func() float64
 	idle    func()
+	pace    *shared // of all watches together
+
+	mu      sync.Mutex        // guards what follows
+	reaches map[string]*reach // by datacenter
 }
 
 // New checks o and returns a client; it reads the CA file and opens no connection.
@@ -100,7 +105,8 @@ func New(o Options) (*Client, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
-	c := &Client{options: o, address: target.String(), target: target, log: o.Log, rand: o.Rand, idle: func() {}}
+	c := &Client{options: o, address: target.String(), target: target, log: o.Log, rand: o.Rand, idle: func() {},
+		pace: &shared{bucket: newBucket(allBurst, allRefill)}, reaches: map[string]*reach{}}
 	c.token = &tokenSource{fixed: o.Token, file: o.TokenFile, log: o.Log}
 	if err := c.connect(target); err != nil {
 		return nil, err
@@ -136,6 +142,17 @@ func (c *Client) connect(target target) error {
 	}
 	c.api = library
 	return nil
+}
+
+// reach is what is known of a datacenter; empty: the agent's own.
+func (c *Client) reach(datacenter string) *reach {
+	datacenter = firstOf(datacenter, c.options.Datacenter)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reaches[datacenter] == nil {
+		c.reaches[datacenter] = newReach()
+	}
+	return c.reaches[datacenter]
 }
 
 // Close closes idle connections. Sources that still run are not disturbed.

@@ -76,12 +76,13 @@ func (s *health) Run(ctx context.Context, out func(discovery.Update)) error {
 	s.out = out
 	s.guard = guard{mode: s.want.OnEmpty}
 	w := watch[[]*api.ServiceEntry]{
-		client: s.client,
-		what:   s.what(),
-		needs:  readNeeds,
-		query:  s.query,
-		take:   s.take,
-		fail:   s.fail,
+		client:     s.client,
+		what:       s.what(),
+		needs:      readNeeds,
+		datacenter: s.want.Datacenter,
+		query:      s.query,
+		take:       s.take,
+		fail:       s.fail,
 	}
 	return w.run(ctx)
 }

@@ -114,7 +114,7 @@ func TestWatchIntentions(t *testing.T) {
 			"0s " + at + `answered without the service "web"`}},
 		{"Consul comes back with the same", allowsByDefault, []step{
 			{index: 5, body: matches(web)}, {at: time.Second, code: 500}, {at: 1040 * time.Millisecond, index: 5, body: matches(web)},
-		}, 10 * time.Second, []string{"0s #5 [web allow] default allow", "1s " + at + `answered 500: "No cluster leader"`, "1.05s #5 [web allow] default allow"}},
+		}, 10 * time.Second, []string{"0s #5 [web allow] default allow", "1s " + at + `answered 500: "No cluster leader"`, "1.075s #5 [web allow] default allow"}},
 		{"Consul has lost its data", allowsByDefault, []step{
 			{index: 500, body: matches(deny)}, {at: time.Second, index: 3, body: matches()}, {at: time.Minute, index: 9, body: matches(deny)},
 		}, 90 * time.Second, []string{"0s #500 [* deny] default allow", "1s " + at + errReset.Error(), "1m0s #9 [* deny] default allow"}},

@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -44,6 +45,8 @@ type watch[T any] struct {
 	// what names the watched thing in errors: `watch service "web"`; needs are the ACL
 	// permissions for it.
 	what, needs string
+	// datacenter is the one asked; empty: the client's.
+	datacenter string
 	// query asks once; q carries context, index, wait and mode, and what is common
 	// to all queries of the client.
 	query func(q *api.QueryOptions) (T, *api.QueryMeta, error)
@@ -54,17 +57,22 @@ type watch[T any] struct {
 	fail func(error)
 
 	// owned by run
-	last    uint64 // index of the last answer
-	index   uint64 // index to send; 0: answer at once
-	next    next
-	pace    bucket
-	backoff backoff
+	last     uint64 // index of the last answer
+	index    uint64 // index to send; 0: answer at once
+	next     next
+	pace     bucket
+	reach    *reach
+	failures int           // in a row
+	backs    uint64        // of the last question
+	limit    time.Duration // what the next answer without index may take
 }
 
 // run asks until ctx ends, which also ends a query in flight.
 func (w *watch[T]) run(ctx context.Context) error {
+	w.pace, w.reach, w.limit = newBucket(burst, refill), w.client.reach(w.datacenter), slack
 	for {
-		if err := sleep(ctx, w.pace.take(time.Now())); err != nil {
+		now := time.Now()
+		if err := sleep(ctx, max(w.pace.take(now), w.client.pace.take(now))); err != nil {
 			return err
 		}
 		got, err := w.ask(ctx)
@@ -72,19 +80,32 @@ func (w *watch[T]) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			w.fail(w.client.explain(w.what, w.needs, err))
-			// Without an index the first good answer comes at once and says that the
-			// agent is back.
-			w.index, w.next = 0, next{}
-			if err := sleep(ctx, w.backoff.next(w.client.rand())); err != nil {
+			if err := w.failed(ctx, err); err != nil {
 				return err
 			}
 			continue
 		}
-		w.backoff.reset()
+		w.failures, w.limit = 0, slack
+		w.reach.answered()
 		w.advance(&got)
 		w.next = w.take(got)
 	}
+}
+
+// failed waits after an error until it is time to ask again, or for the end of ctx,
+// whose error it returns. The next query has no index: it is answered at once and says
+// that the agent is back.
+func (w *watch[T]) failed(ctx context.Context, err error) error {
+	w.index = 0
+	if errors.Is(err, errStale) {
+		w.limit = slack
+		return sleep(ctx, time.Duration(w.client.rand()*float64(maxSpread)))
+	}
+	w.fail(w.client.explain(w.what, w.needs, err))
+	w.next = next{}
+	w.failures++
+	w.limit, err = w.reach.wait(ctx, failure{err: err, count: w.failures, backs: w.backs}, w.client.rand)
+	return err
 }
 
 // ask sends one query and bounds the time of its answer.
@@ -97,11 +118,14 @@ func (w *watch[T]) ask(ctx context.Context) (answer[T], error) {
 	if w.next.confirm {
 		index = 0
 	}
-	limit := slack
+	limit := w.limit
 	if index > 0 {
-		limit += wait + wait/16 // the server's own jitter
+		limit = slack + wait + wait/16 // the server's own jitter
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, hungError{limit})
+	asked := w.reach.ask(ctx)
+	defer asked.end()
+	w.backs = asked.backs
+	ctx, cancel := context.WithTimeoutCause(asked.ctx, limit, hungError{limit})
 	defer cancel()
 
 	q := &api.QueryOptions{

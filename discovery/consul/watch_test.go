@@ -41,8 +41,8 @@ func TestWatchTimeline(t *testing.T) {
 			[]string{
 				"0s #5 [a]",
 				"10s " + where + `answered 500: "No cluster leader"`,
-				"10.05s " + where + `answered 500: "No cluster leader"`,
-				"10.15s #5 [a]",
+				"10.075s " + where + `answered 500: "No cluster leader"`,
+				"10.225s #5 [a]",
 			}, "- 5 - - 5",
 		},
 		"an agent that hangs is given up after the wait": {
@@ -50,13 +50,15 @@ func TestWatchTimeline(t *testing.T) {
 			[]string{
 				"0s #5 [a]",
 				"1m10.5625s " + where + "no answer within 1m11s",
-				"1m20.6125s " + where + "no answer within 10s",
-				"1m20.7125s #6 [b]",
-			}, "- 5 - - 6",
+				"1m11.6375s " + where + "no answer within 1s",
+				"1m12.6375s " + where + "no answer within 1s",
+				"1m22.6375s " + where + "no answer within 10s",
+				"1m22.6375s #6 [b]",
+			}, "- 5 - - - - 6",
 		},
 		"an answer that is no JSON": {
 			[]step{{index: 5, names: []string{"a"}}, {at: 10 * sec, index: 6, body: "<html>"}, {at: 10*sec + hundred/2, index: 7, names: []string{"a"}}}, 12 * sec,
-			[]string{"0s #5 [a]", "10s " + where + "invalid character '<' looking for beginning of value", "10.05s #7 [a]"}, "- 5 - 7",
+			[]string{"0s #5 [a]", "10s " + where + "invalid character '<' looking for beginning of value", "10.075s #7 [a]"}, "- 5 - 7",
 		},
 		"refused and missing": {
 			[]step{{code: 403, body: "Permission denied"}, {at: 40 * time.Millisecond, code: 404, body: "no\nsuch"}, {at: hundred, index: 1}}, sec,
@@ -110,12 +112,12 @@ func TestWatchEmptyAnswers(t *testing.T) {
 		},
 		"an error in between starts anew": {
 			Confirm, []step{{index: 5, names: some}, {at: 10 * sec, index: 6}, {at: 11 * sec, code: 500}, {at: 11*sec + 20*time.Millisecond, index: 6}}, 20 * sec,
-			[]string{"0s #5 [a]", "11s error consul: watch service \"web\" at http://127.0.0.1:8500: answered 500: \"No cluster leader\"", "13.05s #6 []"},
+			[]string{"0s #5 [a]", "11s error consul: watch service \"web\" at http://127.0.0.1:8500: answered 500: \"No cluster leader\"", "13.075s #6 []"},
 		},
 		"a registry that was away and comes back empty is given time": {
 			Confirm, []step{{index: 5, names: some}, {at: 10 * sec, code: 500}, {at: 10*sec + 20*time.Millisecond, index: 7}, {at: 60 * sec, index: 9, names: some}}, 300 * sec,
 			[]string{"0s #5 [a]", "10s error consul: watch service \"web\" at http://127.0.0.1:8500: answered 500: \"No cluster leader\"",
-				"10.05s " + where + " since Consul was out of reach, the last ones are kept for now", "1m0s #9 [a]"},
+				"10.075s " + where + " since Consul was out of reach, the last ones are kept for now", "1m0s #9 [a]"},
 		},
 		"a reset registry is given time": {
 			Confirm, []step{{index: 900, names: some}, {at: 10 * sec, index: 4, names: none}, {at: 60 * sec, index: 9, names: some}}, 300 * sec,
@@ -210,9 +212,9 @@ func TestWatchIsPacedWhenTheIndexFlaps(t *testing.T) {
 }
 
 func TestWatchBacksOff(t *testing.T) {
-	onVirtualClock(t, "", func(t *testing.T) {
+	onVirtualClock(t, "what is refused is asked ever more rarely", func(t *testing.T) {
 		f := &fake{}
-		f.timeline(step{code: 500})
+		f.timeline(step{code: 403})
 		watchFake(t, f, Health{}, Options{Rand: func() float64 { return 0.999 }}, 10*time.Minute)
 		last := f.requests[len(f.requests)-1].at - f.requests[len(f.requests)-2].at
 		if n := len(f.requests); n < 60 || n > 70 || last != 9990*time.Millisecond {
@@ -220,11 +222,13 @@ func TestWatchBacksOff(t *testing.T) {
 		}
 	})
 	onVirtualClock(t, "without luck", func(t *testing.T) {
-		f := &fake{}
-		f.timeline(step{code: 500})
-		watchFake(t, f, Health{}, Options{Rand: func() float64 { return 0 }}, time.Minute)
-		if most := burst + int(time.Minute/refill); len(f.requests) > most {
-			t.Errorf("%d queries in a minute though jitter is always 0, want at most %d", len(f.requests), most)
+		for _, code := range []int{403, 500} {
+			f := &fake{}
+			f.timeline(step{code: code})
+			watchFake(t, f, Health{}, Options{Rand: func() float64 { return 0 }}, time.Minute)
+			if most := burst + int(time.Minute/refill); len(f.requests) > most {
+				t.Errorf("%d queries in a minute though jitter is always 0, want at most %d", len(f.requests), most)
+			}
 		}
 	})
 }
@@ -241,17 +245,12 @@ func TestWatchJittersItsWait(t *testing.T) {
 }
 
 func TestBackoffStaysBounded(t *testing.T) {
-	var b backoff
 	want := []time.Duration{hundred, 2 * hundred, 4 * hundred, 8 * hundred}
 	for i := range 100 {
-		got := b.next(1)
+		got := backoff{failures: i + 1}.bound(1)
 		if i < len(want) && got != want[i] || got > maxBackoff {
 			t.Errorf("wait %d is %v", i, got)
 		}
-	}
-	b.reset()
-	if got := b.next(1); got != firstBackoff {
-		t.Errorf("after a success: %v, want %v", got, firstBackoff)
 	}
 }
 
