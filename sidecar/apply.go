@@ -39,11 +39,15 @@ func (s *Sidecar) reload() error {
 	if err != nil {
 		return err
 	}
+	descriptors, err := Budget(s.withoutLater(loaded), s.options.Descriptors)
+	if err != nil {
+		return err
+	}
 	later := needRestart(s.config0, loaded)
 	if len(later) > 0 {
 		s.log.Warn("these settings take effect at the next start only", "fields", later)
 	}
-	err = s.apply(config.Expand(s.withoutLater(loaded)), func(ctx context.Context, fresh []string) {
+	err = s.apply(config.Expand(s.withoutLater(loaded)), descriptors, func(ctx context.Context, fresh []string) {
 		if len(fresh) > 0 {
 			s.awaitEndpoints(ctx, fresh...)
 		}
@@ -92,7 +96,7 @@ var errStopping = errors.New("the proxy is stopping")
 // waits, and brings it into force. All that can fail comes before the first change;
 // only a stop is heeded later. wait is told the services that are new, which should
 // have endpoints before a route leads to them, and ends with its context.
-func (s *Sidecar) apply(c *config.Config, wait func(ctx context.Context, fresh []string)) error {
+func (s *Sidecar) apply(c *config.Config, d Descriptors, wait func(ctx context.Context, fresh []string)) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	if s.stopping.Load() || s.ended {
@@ -108,7 +112,8 @@ func (s *Sidecar) apply(c *config.Config, wait func(ctx context.Context, fresh [
 		return err
 	}
 	out, err := compile.Compile(compile.Input{
-		Config: c, Identities: s.identities.byName(), Intentions: s.intentions.of,
+		Connections: d.Connections,
+		Config:      c, Identities: s.identities.byName(), Intentions: s.intentions.of,
 		Services: before, Generation: s.generation + 1, Log: s.log,
 	})
 	if err != nil {
@@ -128,6 +133,7 @@ func (s *Sidecar) apply(c *config.Config, wait func(ctx context.Context, fresh [
 	}
 	out.Commit()
 	plan.Commit()
+	s.descriptors.Store(&d)
 	s.generation++
 	s.watchEdges(out.Certificates)
 	s.checkAll()

@@ -188,6 +188,7 @@ func TestNeedRestartNamesTheSections(t *testing.T) {
 		{"loops: 3", "loops"},
 		{"consul: {address: 127.0.0.1:1}", "consul"},
 		{"identity: {dev: {}}", "identity"},
+		{"identities: {web: {dev: {}}}", "identities"},
 		{"identity: {dev: {}}\nloops: 3\nadmin: {socket: a.sock}", "admin loops identity"},
 	} {
 		if got := strings.Join(needRestart(was, parse(c.text)), " "); got != c.want {

@@ -102,7 +102,8 @@ func (s *Sidecar) run(name string, f func() error) {
 func (s *Sidecar) start() error {
 	defer close(s.begun)
 	c := s.current()
-	err := s.apply(c, func(ctx context.Context, _ []string) {
+	d := *s.descriptors.Load()
+	err := s.apply(c, d, func(ctx context.Context, _ []string) {
 		s.identities.await(ctx, identityWithin)
 		s.awaitEndpoints(ctx)
 		s.awaitIntentions(ctx)
@@ -111,7 +112,8 @@ func (s *Sidecar) start() error {
 		return err
 	}
 	s.ready.Store(true)
-	s.log.Info("ready", "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()))
+	s.log.Info("ready", "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()),
+		"connections", d.Connections, "descriptors", d.Limit, "descriptors_reserved", d.Reserve)
 	return nil
 }
 

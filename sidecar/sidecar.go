@@ -29,6 +29,8 @@ type Options struct {
 	// the file are a config.Problems error.
 	Load func() (*config.Config, error)
 	Log  *slog.Logger
+	// Descriptors is how many file descriptors the process may have; 0: unknown.
+	Descriptors uint64
 	// Observers are told of each exchange, beside metrics and access log.
 	Observers []observability.Observer
 	// Source, where set, replaces Consul: the demo's registry.
@@ -54,6 +56,8 @@ type Sidecar struct {
 	identities identities
 	intentions intentions
 	admin      []*admin.Server
+
+	descriptors atomic.Pointer[Descriptors] // the budget of the configuration in force
 
 	ready    atomic.Bool
 	stopping atomic.Bool
@@ -84,6 +88,11 @@ func New(o Options) (*Sidecar, error) {
 	}
 	s := &Sidecar{options: o, log: o.Log, config0: loaded, begun: make(chan struct{}), services: map[string]*upstream.Service{}}
 	s.stopped, s.stopNow = context.WithCancel(context.Background())
+	descriptors, err := Budget(loaded, o.Descriptors)
+	if err != nil {
+		return nil, err
+	}
+	s.descriptors.Store(&descriptors)
 	c := config.Expand(loaded)
 	loops := Loops(loaded)
 	if s.engine, err = engine.New(engine.Options{Loops: loops, Log: o.Log}); err != nil {

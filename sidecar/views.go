@@ -26,6 +26,7 @@ func (s *Sidecar) openAdmin(c *config.Config) error {
 			Endpoints:  s.endpointViews,
 			Identity:   s.identities.views,
 			Intentions: s.intentionsViews,
+			Limits:     s.limitsView,
 			Config:     s.configView,
 			Ready:      s.readyView,
 			Metrics:    s.metrics.Handler(),
@@ -89,6 +90,7 @@ func (s *Sidecar) listenerViews() []admin.ListenerView {
 		case c.TLS != nil:
 			v.TLS = "tls"
 		}
+		_, v.ConnectionsLimit = l.Connections()
 		v.ConnectionsActive, v.ConnectionsTotal = s.metrics.ListenerConns(c.Name)
 		all = append(all, v)
 	}
@@ -149,7 +151,7 @@ func (s *Sidecar) endpointViews() []admin.EndpointView {
 }
 
 func endpointView(svc *upstream.Service, m upstream.Member, now int64) admin.EndpointView {
-	v := admin.EndpointView{Service: svc.Name, Address: m.Address, ID: m.ID, Weight: m.Weight, State: "up", InFlight: m.Inflight()}
+	v := admin.EndpointView{Service: svc.Name, Address: m.Address, ID: m.ID, Weight: m.Weight, State: "up", InFlight: m.Inflight(), Limit: svc.Settings().MaxConnections}
 	switch {
 	case m.Down():
 		v.State, v.Reason = "down", "active check"
@@ -198,6 +200,7 @@ func (s *Sidecar) registerGauges() {
 	if s.access != nil {
 		s.metrics.Register(metrics.AccessLogDropped, func(emit metrics.Emit) { emit(float64(s.access.Dropped())) })
 	}
+	s.registerLimits()
 	s.registerEngine()
 }
 

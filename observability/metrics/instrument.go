@@ -19,6 +19,8 @@ const (
 	ConfigReloads
 
 	EndpointUp
+	ConnectionLimit
+	ConnectionLimitUsed
 	DiscoveryAge
 	IntentionsAge
 	IdentityExpiry
@@ -78,6 +80,10 @@ var instruments = [instrumentCount]Info{
 
 	EndpointUp: {"larboard_endpoint_up", Gauge, []string{"service", "endpoint"},
 		"1 while the endpoint may be chosen, 0 while it may not."},
+	ConnectionLimit: {"larboard_connection_limit", Gauge, []string{"scope", "name"},
+		"Connections that there may be at once; the scope is process, listener or endpoint."},
+	ConnectionLimitUsed: {"larboard_connection_limit_used", Gauge, []string{"scope", "name"},
+		"Connections that count against a limit now; of endpoints, those in use."},
 	DiscoveryAge: {"larboard_discovery_age_seconds", Gauge, []string{"service"},
 		"Time since discovery last confirmed the endpoints of the service."},
 	IntentionsAge: {"larboard_intentions_age_seconds", Gauge, []string{"destination"},

@@ -80,6 +80,9 @@ func views() Views {
 				{Service: "api", Address: "10.0.0.9:80", State: "up"},
 			}
 		},
+		Limits: func() LimitsView {
+			return LimitsView{Connections: 3, ConnectionsLimit: 5, Descriptors: 20, DescriptorsLimit: 1024}
+		},
 		Identity: func() []IdentityView {
 			return []IdentityView{{Source: "dev", SPIFFEID: "spiffe://a/web", ExpiresAt: at, Bundles: []BundleView{{"b", 1}, {"a", 2}}}}
 		},

@@ -14,6 +14,7 @@ type Views struct {
 	Services  func() []ServiceView
 	Endpoints func() []EndpointView
 	Identity  func() []IdentityView
+	Limits    func() LimitsView
 	// Intentions shows those of Consul that decide here. With a caller, a SPIFFE ID, it
 	// shows what they say of it.
 	Intentions func(caller string) []IntentionsView
@@ -40,6 +41,16 @@ type ListenerView struct {
 	Routes            int      `json:"routes"`
 	ConnectionsActive int64    `json:"connections_active"`
 	ConnectionsTotal  uint64   `json:"connections_total"`
+	ConnectionsLimit  int64    `json:"connections_limit"` // 0: none of its own
+}
+
+// LimitsView is how much of what the process may have is in use.
+type LimitsView struct {
+	Connections         int64  `json:"connections"`          // of clients
+	ConnectionsLimit    int64  `json:"connections_limit"`    // 0: none
+	Descriptors         int    `json:"descriptors"`          // open files and sockets; -1: not known
+	DescriptorsLimit    uint64 `json:"descriptors_limit"`    // 0: not known
+	DescriptorsReserved uint64 `json:"descriptors_reserved"` // for all that are no connections
 }
 
 // ServiceView is one service.
@@ -69,6 +80,7 @@ type EndpointView struct {
 	Weight    int        `json:"weight"`
 	SPIFFEIDs []string   `json:"spiffe_ids,omitempty"` // accepted as its identity
 	InFlight  int64      `json:"in_flight"`
+	Limit     int64      `json:"connections_limit"` // of in_flight; 0: none
 	Requests  uint64     `json:"requests"`
 	Failures  uint64     `json:"failures"`
 	Check     *CheckView `json:"check,omitempty"`

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/larboard-proxy/larboard/sidecar"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 )
 
@@ -16,7 +18,8 @@ func newCheck() *cobra.Command {
 		Short: "Check a configuration file and the files it names",
 		Long: `Check reads a configuration file and the certificates, keys and tokens that it
 names, and reports everything that is wrong, each with its line, its column and
-what was probably meant. It contacts nobody and changes nothing.
+what was probably meant. It contacts nobody and changes nothing. Where this host
+allows too few file descriptors for the connections asked for, it says so.
 
 The exit code is 0 for a good configuration and 2 for a bad one.`,
 		Example: `  larboard check
@@ -45,6 +48,9 @@ func checkText(cmd *cobra.Command, file string, c *config.Config, problems confi
 	}
 	listeners, services := sizes(c)
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (%s, %s)\n", file, count(listeners, "listener"), count(services, "service"))
+	for _, note := range notes(c) {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: here, %s\n", note.Position(), note.Message)
+	}
 	return err
 }
 
@@ -62,6 +68,8 @@ type checked struct {
 	Listeners int             `json:"listeners"` // 0 where there are problems
 	Services  int             `json:"services"`
 	Problems  config.Problems `json:"problems"`
+	// Notes would be problems on this host, and need be none where the proxy is to run.
+	Notes config.Problems `json:"notes,omitempty"`
 }
 
 func checkJSON(w io.Writer, file string, c *config.Config, problems config.Problems) error {
@@ -69,6 +77,7 @@ func checkJSON(w io.Writer, file string, c *config.Config, problems config.Probl
 	if answer.OK {
 		answer.Problems = config.Problems{} // [] rather than null
 		answer.Listeners, answer.Services = sizes(c)
+		answer.Notes = notes(c)
 	}
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
@@ -80,6 +89,13 @@ func checkJSON(w io.Writer, file string, c *config.Config, problems config.Probl
 		return &ExitError{Code: exitUsage}
 	}
 	return nil
+}
+
+// notes says what this host does not suffice for.
+func notes(c *config.Config) (notes config.Problems) {
+	_, err := sidecar.Budget(c, sidecar.DescriptorLimit())
+	errors.As(err, &notes)
+	return notes
 }
 
 // sizes counts what the shorthand adds, too.

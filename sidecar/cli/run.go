@@ -49,7 +49,11 @@ func run(file string, stderr io.Writer) error {
 	lines := newLogWriter(stderr)
 	defer lines.Close()
 	log := newLogger(c.Log, lines)
-	s, err := sidecar.New(sidecar.Options{Load: load, Log: log})
+	s, err := sidecar.New(sidecar.Options{Load: load, Log: log, Descriptors: sidecar.DescriptorLimit()})
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		return refuse(stderr, file, problems)
+	}
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,9 @@ type Input struct {
 	// handle, and with it its endpoints, their state and their pools.
 	Services   map[string]*upstream.Service
 	Generation uint64
-	Log        *slog.Logger
+	// Connections bounds those of all listeners together; 0: no limit.
+	Connections int64
+	Log         *slog.Logger
 }
 
 // Output is a snapshot that has not been applied. New settings take effect by
@@ -55,7 +57,7 @@ func (o *Output) Commit() {
 // setting without identity.
 func Compile(in Input) (*Output, error) {
 	out := &Output{
-		Snapshot: &proxy.Snapshot{Generation: in.Generation, MaxConnections: int64(in.Config.Limits.Connections)},
+		Snapshot: &proxy.Snapshot{Generation: in.Generation, MaxConnections: in.Connections},
 		Services: map[string]*upstream.Service{},
 		settings: map[string]*upstream.Settings{},
 	}

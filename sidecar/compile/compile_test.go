@@ -275,3 +275,50 @@ func TestMeshListenerFailsClosed(t *testing.T) {
 		})
 	}
 }
+
+// Each workload of a host calls and answers as itself, and the service that two of them
+// use is two services.
+func TestWorkloadsKeepTheirIdentities(t *testing.T) {
+	web, db := none(), none()
+	text := `
+identities: {web: {dev: {}}, db: {dev: {}}}
+services: [{name: api, endpoints: [127.0.0.1:1], tls: {spiffe: {}}}]
+workloads:
+- {service: web, address: 127.0.0.1:2, listen: 127.0.0.1:3, identity: web, upstreams: [{service: api, bind: 127.0.0.1:4}]}
+- {service: db, address: 127.0.0.1:5, listen: 127.0.0.1:6, identity: db, upstreams: [{service: api, bind: 127.0.0.1:7}]}
+`
+	in := Input{Config: load(t, text), Identities: map[string]*identity.Current{"web": web, "db": db}, Log: slog.New(slog.DiscardHandler)}
+	out, err := Compile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out.Services) != 4 || out.Services["api"] != nil {
+		t.Errorf("services %v", out.Services)
+	}
+	for name, own := range map[string]*identity.Current{"web.api": web, "db.api": db} {
+		mesh := out.Services[name].Settings().Mesh
+		if mesh.Identity != own || mesh.Path != ServicePath("", "api") {
+			t.Errorf("%s: %+v", name, mesh)
+		}
+	}
+	domain := spiffeid.RequireTrustDomainFromString("test.mesh")
+	authority, err := identity.NewAuthority(identity.AuthorityOptions{TrustDomain: domain, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	give(t, authority, spiffeid.RequireFromPath(domain, "/web"), web)
+	for _, l := range out.Snapshot.Listeners {
+		if l.TLS == nil {
+			continue
+		}
+		m, err := l.TLS()
+		if want := l.Name == "web.inbound"; want != (err == nil && m.Identity == web.Snapshot()) {
+			t.Errorf("%s: %+v %v", l.Name, m, err)
+		}
+	}
+
+	delete(in.Identities, "db")
+	if _, err := Compile(in); err == nil || !strings.Contains(err.Error(), `"db"`) {
+		t.Errorf("an identity that the running proxy lacks: %v", err)
+	}
+}

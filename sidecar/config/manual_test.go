@@ -10,7 +10,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-const manual = "../../examples/manual/configuration.md"
+const (
+	pages  = "../../examples/manual/"
+	manual = pages + "configuration.md"
+)
 
 // fenced finds the blocks of code with their language.
 var fenced = regexp.MustCompile("(?ms)^```([a-z ]+)\n(.*?)^```$")
@@ -36,6 +39,31 @@ func TestManualExamples(t *testing.T) {
 	}
 	if run < 6 {
 		t.Errorf("only %d examples were found", run)
+	}
+}
+
+// The examples of the pages about identity are right, those that show a section alone
+// beside a workload.
+func TestManualIdentityExamples(t *testing.T) {
+	for page, least := range map[string]int{"identity.md": 5, "per-host.md": 2} {
+		blocks := fenced.FindAllStringSubmatch(string(mustRead(t, pages+page)), -1)
+		run := 0
+		for _, block := range blocks {
+			if block[1] != "yaml" {
+				continue
+			}
+			run++
+			text := block[2]
+			if !strings.Contains(text, "workload") && !strings.Contains(text, "listeners") {
+				text += "workload: {service: web, address: 127.0.0.1:8000, listen: 127.0.0.1:20000}\n"
+			}
+			if _, problems := Load(page, []byte(text)); len(problems) > 0 {
+				t.Errorf("%s: %v\nin\n%s", page, problems, text)
+			}
+		}
+		if run < least {
+			t.Errorf("%s: only %d examples were found", page, run)
+		}
 	}
 }
 

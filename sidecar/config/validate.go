@@ -54,7 +54,7 @@ func (v *validator) process() {
 	v.oneOf("log.format", c.Log.Format, FormatText, FormatJSON)
 	v.oneOf("access_log.format", c.AccessLog.Format, FormatText, FormatJSON)
 	v.between("loops", c.Loops, 0, 1024)
-	v.between("limits.connections", c.Limits.Connections, 0, maxConnections)
+	v.between("limits.connections", c.Limits.Connections, 0, MaxConnections)
 	v.between("limits.fields", c.Limits.Fields, 1, 10000)
 	v.between("limits.head", c.Limits.Head, 1<<10, 1<<20)
 	v.between("limits.request_line", c.Limits.RequestLine, 256, 1<<20)
@@ -66,8 +66,8 @@ func (v *validator) process() {
 	v.positive("timeouts.idle", c.Timeouts.Idle)
 }
 
-// maxConnections is more than any host has ports and memory for.
-const maxConnections = 100_000_000
+// MaxConnections is more than any host has ports and memory for.
+const MaxConnections = 100_000_000
 
 // report notes a problem with the field at path, unless it or what surrounds it
 // is already known to be wrong.

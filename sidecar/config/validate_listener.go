@@ -14,7 +14,7 @@ func (v *validator) listener(path string, l *Listener) {
 	v.listenerTLS(path, l)
 	v.intentions(path, l)
 	v.targets(path, l)
-	v.between(join(path, "max_connections"), l.MaxConnections, 0, maxConnections)
+	v.between(join(path, "max_connections"), l.MaxConnections, 0, MaxConnections)
 	v.positive(join(path, "timeouts.request_head"), l.Timeouts.RequestHead)
 	v.positive(join(path, "timeouts.idle"), l.Timeouts.Idle)
 }

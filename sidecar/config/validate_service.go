@@ -19,7 +19,7 @@ func (v *validator) service(path string, s *Service) {
 	if s.TLS != nil {
 		v.serviceTLS(join(path, "tls"), s)
 	}
-	v.between(join(path, "max_connections"), s.MaxConnections, 0, maxConnections)
+	v.between(join(path, "max_connections"), s.MaxConnections, 0, MaxConnections)
 	v.positive(join(path, "timeouts.connect"), s.Timeouts.Connect)
 	v.positive(join(path, "timeouts.idle"), s.Timeouts.Idle)
 }

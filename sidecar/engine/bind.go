@@ -69,7 +69,8 @@ func (ln *Listener) bindTCP(o ListenOptions) error {
 
 // bind opens a socket for each loop, all on the port that the first one gets.
 func (ln *Listener) bind(addr netip.AddrPort, o ListenOptions) ([]int, error) {
-	loops := ln.engine.loops
+	loops := ln.engine.acceptLoops()
+	ln.shared = ln.engine.alone
 	if addr.Port() != 0 {
 		if err := probe(loops[0].poller, addr, o); err != nil {
 			return nil, err

@@ -63,7 +63,7 @@ func (l *Loop) adopt(fd int, peer netip.AddrPort) *Conn {
 	}
 	l.table[fd] = c
 	l.counts.conns++
-	l.connGauge.Store(int64(l.counts.conns))
+	l.load.open.Store(int64(l.counts.conns))
 	return c
 }
 
@@ -167,7 +167,7 @@ func (c *Conn) close(reset bool) error {
 	}
 	l.table[c.fd] = nil
 	l.counts.conns--
-	l.connGauge.Store(int64(l.counts.conns))
+	l.load.open.Store(int64(l.counts.conns))
 	return l.poller.CloseSocket(int(c.fd), reset)
 }
 

@@ -229,14 +229,14 @@ func TestDialFailures(t *testing.T) {
 func TestDialTimeout(t *testing.T) {
 	e := running(t, Options{})
 	// A listener whose queue is full answers no SYN.
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer syscall.Close(fd)
 	syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
 	syscall.Listen(fd, 0)
-	addr, _ := sockets{}.LocalAddr(fd)
+	addr, _ := netSockets{}.LocalAddr(fd)
 	on(t, e.Loops()[0], func(task *Task) {
 		for range 8 {
 			c, err := task.Loop().Dial(addr, 30*time.Millisecond)

@@ -9,6 +9,9 @@
 // has passed or it was cancelled. A connection that waits for its next request owns no
 // task, no stack and no buffer: only its record.
 //
+// The same tasks and connections run on plain goroutines (Kind), for systems without
+// epoll, for tests that compare the two, and as a fallback.
+//
 // What it must not know: HTTP, services, routes, policy, metrics. It imports nothing of
 // this project. Sockets and time are behind Poller and Clock, so that a simulated network
 // can stand in for both.

@@ -10,12 +10,14 @@ import (
 	"time"
 )
 
-// Options configure an Engine. The zero value is one loop on epoll and the real clock.
+// Options configure an Engine. The zero value is one loop on the system's own kind and the real clock.
 type Options struct {
 	// Loops is the number of event loops, 1 if less. GOMAXPROCS is the caller's to set:
 	// loops + 1, and never below 2.
 	Loops int
-	// Poller makes the network of loop index; nil is epoll.
+	// Kind is what tasks and sockets stand on.
+	Kind Kind
+	// Poller makes the network of loop index; nil is the kind's own.
 	Poller func(index int) (Poller, error)
 	// Clock is the time of loops and timers; nil is the real one.
 	Clock Clock
@@ -41,8 +43,9 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Loops = max(o.Loops, 1)
+	o.Kind = o.Kind.resolve()
 	if o.Poller == nil {
-		o.Poller = func(int) (Poller, error) { return newPoller() }
+		o.Poller = func(int) (Poller, error) { return o.Kind.newPoller() }
 	}
 	if o.Clock == nil {
 		o.Clock = RealClock()
@@ -70,6 +73,8 @@ func (o Options) withDefaults() Options {
 type Engine struct {
 	// Immutable after New.
 	options Options
+	pull    pull
+	alone   bool // one loop accepts for all
 	loops   []*Loop
 	cancel  context.CancelFunc
 	ctx     context.Context // of offloaded work; ends when the loops have
@@ -83,13 +88,16 @@ type Engine struct {
 // may be used at once.
 func New(o Options) (*Engine, error) {
 	o = o.withDefaults()
-	e := &Engine{options: o}
+	e := &Engine{options: o, pull: o.Kind.pull()}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	for i := range o.Loops {
 		p, err := o.Poller(i)
 		if err != nil {
 			e.closePollers()
 			return nil, fmt.Errorf("engine: loop %d: %w", i, err)
+		}
+		if a, ok := p.(aloneAcceptor); ok {
+			e.alone = a.acceptsAlone()
 		}
 		e.loops = append(e.loops, newLoop(e, i, p))
 	}

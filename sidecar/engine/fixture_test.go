@@ -16,6 +16,9 @@ func running(t testing.TB, o Options) *Engine {
 	if o.Loops == 0 {
 		o.Loops = 2
 	}
+	if o.Kind == Native {
+		o.Kind = testKind(t)
+	}
 	e, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +40,16 @@ func running(t testing.TB, o Options) *Engine {
 		eventually(t, "descriptors to be closed", func() bool { return openFDs(t) <= open })
 	})
 	return e
+}
+
+// testKind is what the tests of this run are for: `make test-goroutines` sets it.
+func testKind(t testing.TB) Kind {
+	t.Helper()
+	b, err := ParseKind(os.Getenv("LARBOARD_ENGINE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // openFDs counts the descriptors of the process.
@@ -76,6 +89,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // stepped is an engine that the test turns itself.
 func stepped(t testing.TB, o Options) (*Engine, *Loop) {
 	t.Helper()
+	if o.Kind == Native {
+		o.Kind = testKind(t)
+	}
 	e, err := New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -13,10 +13,10 @@ import (
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 )
 
-// real runs an engine of two loops on epoll for the length of the test.
+// real runs an engine of two loops for the length of the test.
 func real(t *testing.T) *engine.Engine {
 	t.Helper()
-	e, err := engine.New(engine.Options{Loops: 2})
+	e, err := engine.New(engine.Options{Loops: 2, Kind: engine.TestKind(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

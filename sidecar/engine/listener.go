@@ -9,8 +9,8 @@ import (
 
 // Listener accepts on one address: a TCP one with a SO_REUSEPORT socket for each loop (one
 // shared socket with EPOLLEXCLUSIVE was measured at 63 to 1 connections over two loops), a
-// Unix one with a single socket on the first loop, which posts each connection to the least
-// loaded loop.
+// Unix one, or where SO_REUSEPORT does not spread connections, with a single socket on the
+// first loop, which posts each connection to the least loaded loop.
 type Listener struct {
 	// Immutable after Bind.
 	engine *Engine
@@ -49,8 +49,6 @@ const (
 	acceptPause = 50 * time.Millisecond
 	// tellPeriod keeps a lasting shortage from filling the log.
 	tellPeriod = 10 * time.Second
-	// A connection goes to another loop if that one has this many fewer connections.
-	skewAbsolute, skewFraction = 16, 4
 )
 
 // Start accepts on every loop, at once if the engine runs; once, and not after Close. Any
@@ -192,40 +190,6 @@ func (a *acceptor) backOff(err error) {
 	}
 	a.paused = true
 	a.timer.Arm(acceptPause/2+time.Duration(l.random.Int64N(int64(acceptPause))), func() { a.paused = false })
-}
-
-// place gives a new connection to this loop, or to the one with the fewest connections if
-// this one has far more; of a shared socket always to the one with the fewest.
-func (a *acceptor) place(fd int, peer netip.AddrPort) {
-	l := a.loop
-	to := l.engine.leastLoaded(l, a.listener.shared)
-	if to == l {
-		l.welcome(a.listener, fd, peer)
-		return
-	}
-	to.connGauge.Add(1) // until the other loop has counted it
-	if !to.post(func() { to.welcome(a.listener, fd, peer) }) {
-		l.poller.CloseSocket(fd, false) // that loop has ended
-	}
-}
-
-// leastLoaded is the loop that self gives a connection to: itself unless the skew is large,
-// or always that with the fewest connections where even is true.
-func (e *Engine) leastLoaded(self *Loop, even bool) *Loop {
-	if len(e.loops) == 1 {
-		return self
-	}
-	mine := self.connGauge.Load()
-	best, fewest := self, mine
-	for _, l := range e.loops {
-		if n := l.connGauge.Load(); n < fewest {
-			best, fewest = l, n
-		}
-	}
-	if !even && (mine-fewest <= skewAbsolute || mine-fewest <= mine/skewFraction) {
-		return self
-	}
-	return best
 }
 
 func (l *Loop) welcome(ln *Listener, fd int, peer netip.AddrPort) {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 )
 
@@ -50,7 +49,7 @@ type Loop struct {
 	posts     posts
 	pulse     pulse
 	published published
-	connGauge atomic.Int64
+	load      load
 }
 
 // activity is what a loop does when it runs no task.

@@ -19,7 +19,7 @@ func simulatedTLS(t *testing.T, seed uint64, server, client func(*engine.Task, *
 	w, e := simulated(t, sim.Options{Seed: seed, MinDelay: time.Microsecond, MaxDelay: 3 * time.Millisecond,
 		Segment: 1 + int(seed*seed*37)%3000, SendBuffer: 16 << 10, ReceiveBuffer: 16 << 10, Phantoms: true})
 	listen(t, e, func(task *engine.Task, c *engine.Conn) { overTLS(task, engine.TLSServer(c, serverConfig), server) })
-	other, err := w.Host("10.0.0.2").Engine(engine.Options{Loops: 2})
+	other, err := w.Host("10.0.0.2").Engine(engine.Options{Loops: 2, Kind: engine.TestKind(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestTLSGarbageWhileTheWriterIsParked(t *testing.T) {
 			readErrs = append(readErrs, err)
 		})
 	})
-	other, err := w.Host("10.0.0.2").Engine(engine.Options{Loops: 2})
+	other, err := w.Host("10.0.0.2").Engine(engine.Options{Loops: 2, Kind: engine.TestKind(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

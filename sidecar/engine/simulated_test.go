@@ -28,7 +28,7 @@ var addrPort = netip.MustParseAddrPort(address)
 func simulated(t *testing.T, o sim.Options) (*sim.World, *engine.Engine) {
 	t.Helper()
 	w := sim.New(o)
-	e, err := w.Host("10.0.0.1").Engine(engine.Options{Loops: 2})
+	e, err := w.Host("10.0.0.1").Engine(engine.Options{Loops: 2, Kind: engine.TestKind(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func (e *Engine) Stats() Stats {
 	for i, l := range e.loops {
 		p := &l.published
 		s.Loops[i] = LoopStats{
-			Tasks: int(p.tasks.Load()), Coroutines: int(p.coroutines.Load()), Conns: int(l.connGauge.Load()),
+			Tasks: int(p.tasks.Load()), Coroutines: int(p.coroutines.Load()), Conns: int(l.load.open.Load()),
 			Buffers: int(p.buffers.Load()), BuffersFree: int(p.buffersFree.Load()),
 			BufferBytes: int(p.bufferBytes.Load()), Offloads: int(p.offloads.Load()),
 			Turns: p.turns.Load(), Resumes: p.resumes.Load(), Accepted: p.accepted.Load(), Dialled: p.dialled.Load(),

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -85,10 +86,20 @@ func settings() *upstream.Settings {
 	}, HTTP: http1.ClientOptions{Limits: http1.DefaultLimits()}}
 }
 
+// kind is what the tests of this run are for: `make test-goroutines` sets it.
+func kind(t *testing.T) engine.Kind {
+	t.Helper()
+	b, err := engine.ParseKind(os.Getenv("LARBOARD_ENGINE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func newRig(t *testing.T, protocol Protocol, change func(*ListenerConfig, *upstream.Settings), endpoints ...string) *rig {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, nil))
-	e, err := engine.New(engine.Options{Loops: 2, Log: log})
+	e, err := engine.New(engine.Options{Loops: 2, Log: log, Kind: kind(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

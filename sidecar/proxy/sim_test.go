@@ -44,7 +44,7 @@ func newStage(t *testing.T, o sim.Options, protocol Protocol, change func(*Liste
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	w := sim.New(o)
-	e, err := w.Host("10.0.0.1").Engine(engine.Options{Loops: 2, Log: log})
+	e, err := w.Host("10.0.0.1").Engine(engine.Options{Loops: 2, Log: log, Kind: kind(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

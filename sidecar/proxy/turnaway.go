@@ -18,8 +18,8 @@ const (
 	// turnAwayFor bounds the wait for the first byte of a request, and the wait for
 	// the client's end of the connection.
 	turnAwayFor = 2 * time.Second
-	// maxTurnedAway bounds them on each loop; what comes above is closed at once.
-	maxTurnedAway = 128
+	// MaxTurnedAway bounds them on each loop, for the budget of descriptors; what comes above is closed at once.
+	MaxTurnedAway = 64
 )
 
 // turnedAway is such a connection. Owned by the loop.
@@ -36,7 +36,7 @@ type turnedAway struct {
 func (l *Listener) turnAway(s *loopState, c *engine.Conn, r policy.Reason) {
 	l.full(s.index, c, r)
 	conf := l.conf.Load()
-	if conf.TLS != nil || conf.Protocol == TCP || s.turnedAway >= maxTurnedAway {
+	if conf.TLS != nil || conf.Protocol == TCP || s.turnedAway >= MaxTurnedAway {
 		c.Close()
 		return
 	}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/larboard-proxy/larboard/policy"
@@ -34,6 +35,10 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 	}
 	began := l.loop.Nanos()
 	raw, err := l.loop.Dial(e.Addr, within)
+	if exhausted(err) {
+		l.CloseIdle() // connections that nobody uses give way
+		raw, err = l.loop.Dial(e.Addr, within)
+	}
 	if err != nil {
 		return nil, connectError(err)
 	}
@@ -80,6 +85,11 @@ func (c *Conn) secure(to *target) error {
 	return nil
 }
 
+// exhausted reports whether the process or the host has run out of descriptors.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
 func connectError(err error) error {
 	if own := interrupted(err); own != nil {
 		return own
@@ -92,7 +102,8 @@ func connectError(err error) error {
 }
 
 // interrupted is the error of a connect that ended for no fault of the endpoint's: the
-// client has gone, the engine drains, or too many handshakes wait here. nil: it is
+// client has gone, the engine drains, too many handshakes wait here, or there is no
+// descriptor left. nil: it is
 // the endpoint's.
 func interrupted(err error) error {
 	e := &policy.Error{Phase: policy.PhaseConnect, Err: err}
@@ -101,7 +112,7 @@ func interrupted(err error) error {
 		e.Reason, e.Side = policy.ClientAborted, policy.Downstream
 	case errors.Is(err, engine.ErrDrain):
 		e.Reason = policy.Draining
-	case errors.Is(err, engine.ErrOverload):
+	case errors.Is(err, engine.ErrOverload), exhausted(err):
 		e.Reason = policy.Overloaded
 	default:
 		return nil

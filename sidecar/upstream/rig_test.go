@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -32,6 +33,11 @@ type rig struct {
 
 func newRig(t testing.TB, o engine.Options) *rig {
 	t.Helper()
+	kind, err := engine.ParseKind(os.Getenv("LARBOARD_ENGINE")) // set by `make test-goroutines`
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Kind = kind
 	e, err := engine.New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -253,9 +253,9 @@ func (s *SPIREDomain) Unregister(entry string) {
 // bundle endpoint (https_spiffe) from now on. Entries say who gets it.
 func (s *SPIREDomain) Federate(other *SPIREDomain) {
 	s.t.Helper()
-	file := other.saveBundle("for-"+s.TrustDomain+".json", "spiffe")
+	file := other.SaveBundle("for-" + s.TrustDomain + ".json")
 	s.Server("federation", "create", "-trustDomain", other.TrustDomain,
-		"-bundleEndpointURL", fmt.Sprintf("https://127.0.0.1:%d", other.bundles), "-bundleEndpointProfile", "https_spiffe",
+		"-bundleEndpointURL", other.BundleEndpoint(), "-bundleEndpointProfile", "https_spiffe",
 		"-endpointSpiffeID", other.ID("/spire/server"), "-trustDomainBundlePath", file, "-trustDomainBundleFormat", "spiffe")
 }
 
@@ -309,6 +309,15 @@ func (s *SPIREDomain) Signer() (*x509.Certificate, *ecdsa.PrivateKey) {
 	}
 	s.t.Fatalf("spire server: none of %d keys belongs to its bundle", len(disk.Keys))
 	return nil, nil
+}
+
+// BundleEndpoint is the URL from which others fetch the bundle.
+func (s *SPIREDomain) BundleEndpoint() string { return fmt.Sprintf("https://127.0.0.1:%d", s.bundles) }
+
+// SaveBundle writes the bundle in SPIFFE's format into a file and returns its path.
+func (s *SPIREDomain) SaveBundle(name string) string {
+	s.t.Helper()
+	return s.saveBundle(name, "spiffe")
 }
 
 func (s *SPIREDomain) saveBundle(name, format string) (file string) {

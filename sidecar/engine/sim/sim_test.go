@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -26,7 +27,11 @@ func world(t *testing.T, o sim.Options) *sim.World {
 
 func start(t *testing.T, h *sim.Host, loops int) *engine.Engine {
 	t.Helper()
-	e, err := h.Engine(engine.Options{Loops: loops})
+	kind, err := engine.ParseKind(os.Getenv("LARBOARD_ENGINE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := h.Engine(engine.Options{Loops: loops, Kind: kind})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,85 @@
+package sidecar
+
+import (
+	"fmt"
+
+	"github.com/larboard-proxy/larboard/sidecar/config"
+	"github.com/larboard-proxy/larboard/sidecar/proxy"
+)
+
+// Each connection of a client takes two descriptors, its own and that to an endpoint.
+// The rest of the process takes a reserve, which is counted generously: what is short
+// at run time shows as accepting that pauses, and nobody plans for that.
+const (
+	perConnection = 2
+
+	perLoop      = 2   // its epoll instance, and what wakes it
+	perSource    = 2   // a watch of a service's endpoints, and its successor
+	perCheck     = 4   // health checks of one service under way at once
+	adminReserve = 32  // its sockets and clients
+	otherReserve = 32  // logs, files while they are read, identity sources, the runtime
+	mostPipes    = 256 // descriptors of each loop that bulk transfers may hold
+)
+
+// Descriptors is the budget of file descriptors that a configuration comes to.
+type Descriptors struct {
+	// Limit is how many the process may have; 0: unknown.
+	Limit uint64
+	// Reserve is what the process needs beside its clients' connections.
+	Reserve uint64
+	// Connections is how many of those there may be: as configured, or as many as the
+	// rest suffices for. 0: no limit.
+	Connections int64
+}
+
+// descriptorReserve adds up what c needs on so many loops beside connections.
+func descriptorReserve(c *config.Config, loops int, limit uint64) uint64 {
+	n := adminReserve + otherReserve + loops*(perLoop+proxy.MaxTurnedAway)
+	for i := range c.Listeners {
+		n += len(c.Listeners[i].Address) * loops
+	}
+	for i := range c.Services {
+		s := &c.Services[i]
+		if s.Discovery != nil {
+			n += perSource
+		}
+		if s.Health != nil {
+			n += max(perCheck, len(s.Endpoints))
+		}
+	}
+	return uint64(n) + min(uint64(loops*mostPipes), limit/8)
+}
+
+// Budget works out what c, as it was loaded, comes to where limit descriptors are
+// allowed; 0: unknown, and nothing is refused. Its error is a config.Problems with the
+// numbers and what to change.
+func Budget(loaded *config.Config, limit uint64) (Descriptors, error) {
+	c, loops := config.Expand(loaded), Loops(loaded)
+	b := Descriptors{Limit: limit, Reserve: descriptorReserve(c, loops, limit), Connections: int64(c.Limits.Connections)}
+	if limit == 0 {
+		return b, nil
+	}
+	room := int64(0)
+	if limit > b.Reserve {
+		room = int64(min((limit-b.Reserve)/perConnection, config.MaxConnections))
+	}
+	if b.Connections == 0 && room > 0 {
+		b.Connections = room
+		return b, nil
+	}
+	if b.Connections > 0 && b.Connections <= room {
+		return b, nil
+	}
+	return b, config.Problems{loaded.ProblemAt("limits.connections", b.shortage(room))}
+}
+
+const raiseIt = "raise it (ulimit -n, LimitNOFILE= of systemd, --ulimit nofile= of a container)"
+
+func (b Descriptors) shortage(room int64) string {
+	has := fmt.Sprintf("and this process may have %d", b.Limit)
+	if room == 0 {
+		return fmt.Sprintf("no connection is possible: the rest of the proxy needs %d file descriptors, %s; %s", b.Reserve, has, raiseIt)
+	}
+	return fmt.Sprintf("%d connections need %d file descriptors (%d for each, %d for the rest of the proxy), %s; %s, or allow %d connections at most",
+		b.Connections, uint64(b.Connections)*perConnection+b.Reserve, perConnection, b.Reserve, has, raiseIt, room)
+}
