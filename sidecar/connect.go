@@ -3,10 +3,12 @@ package sidecar
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
@@ -144,6 +146,9 @@ func connectMaterial(leaf *consul.Leaf, roots *consul.Roots) (identity.Material,
 
 // verifies holds a certificate back whose authority has not arrived yet.
 func verifies(m identity.Material) error {
+	if time.Now().After(m.NotAfter) {
+		return errors.New("consul sent a certificate that has expired already; are the clocks right?")
+	}
 	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
 	for _, root := range m.Bundles[m.ID.TrustDomain()] {
 		options.Roots.AddCert(root)

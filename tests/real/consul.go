@@ -111,7 +111,7 @@ func (c *ConsulAgent) configure() {
 		config["default_intention_policy"] = c.options.DefaultIntention
 	}
 	if c.options.LeafTTL != "" { // Consul's least is one hour, unless it does not look
-		config["connect"] = map[string]any{"enabled": true, "ca_config": map[string]any{"leaf_cert_ttl": c.options.LeafTTL, "skip_validate": true}}
+		config["connect"] = map[string]any{"enabled": true, "ca_config": map[string]any{"LeafCertTTL": c.options.LeafTTL, "SkipValidate": true}}
 	}
 	config["ports"] = port
 	data, err := json.MarshalIndent(config, "", "  ")
