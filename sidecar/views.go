@@ -8,7 +8,6 @@ import (
 	"github.com/larboard-proxy/larboard/observability/metrics"
 	"github.com/larboard-proxy/larboard/sidecar/admin"
 	"github.com/larboard-proxy/larboard/sidecar/config"
-	"github.com/larboard-proxy/larboard/sidecar/health"
 	"github.com/larboard-proxy/larboard/sidecar/proxy"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
@@ -113,55 +112,14 @@ func (s *Sidecar) serviceViews() []admin.ServiceView {
 			}
 		}
 		if i, ok := status[svc.Name]; ok {
-			v.Source, v.UpdatedAt = known[i].From, known[i].Success
-			if known[i].Err != nil {
-				v.Error = known[i].Err.Error()
-			}
+			v.Source, v.UpdatedAt, v.Error = known[i].From, known[i].Success, errorText(known[i].Err)
+			v.Sources = sourceViews(known[i].Sources)
 		}
 		t := s.metrics.Totals(svc.Name)
 		v.Requests, v.Failures, v.P50Seconds, v.P99Seconds = t.Requests, t.Failures, t.P50.Seconds(), t.P99.Seconds()
 		all = append(all, v)
 	}
 	return all
-}
-
-func (s *Sidecar) endpointViews() []admin.EndpointView {
-	checks := map[string]health.Status{}
-	for _, c := range s.checker.Status() {
-		checks[c.Key] = c
-	}
-	now := s.engine.Nanos()
-	var all []admin.EndpointView
-	for _, svc := range s.snapshotServices() {
-		totals := map[string]metrics.EndpointTotals{}
-		for _, t := range s.metrics.EndpointTotals(svc.Name) {
-			totals[t.Endpoint] = t
-		}
-		for _, m := range svc.Set().Members {
-			v := endpointView(svc, m, now)
-			v.Requests, v.Failures = totals[m.Address].Requests, totals[m.Address].Failures
-			if c, ok := checks[checkKey(svc.Name, m.ID, m.Address)]; ok && !c.At.IsZero() {
-				v.Since = c.Since
-				v.Check = &admin.CheckView{At: c.At, OK: c.OK, Detail: c.Result, DurationSeconds: c.Duration.Seconds()}
-			}
-			all = append(all, v)
-		}
-	}
-	return all
-}
-
-func endpointView(svc *upstream.Service, m upstream.Member, now int64) admin.EndpointView {
-	v := admin.EndpointView{Service: svc.Name, Address: m.Address, ID: m.ID, Weight: m.Weight, State: "up", InFlight: m.Inflight(), Limit: svc.Settings().MaxConnections}
-	switch {
-	case m.Down():
-		v.State, v.Reason = "down", "active check"
-	case m.Suspect(now):
-		v.State, v.Reason = "suspect", "connections to it failed"
-	}
-	if peers := svc.Expected(&m); peers != "" {
-		v.SPIFFEIDs = []string{peers}
-	}
-	return v
 }
 
 // configView is the configuration in force, expanded, without secrets.

@@ -88,6 +88,9 @@ func (s *Server) listenersView(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) servicesView(w http.ResponseWriter, _ *http.Request) {
 	list := s.views.Services()
 	slices.SortStableFunc(list, func(a, b ServiceView) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range list {
+		list[i].Sources = listOf(list[i].Sources)
+	}
 	writeJSON(w, http.StatusOK, map[string]any{"services": listOf(list)})
 }
 

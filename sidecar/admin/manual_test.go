@@ -2,10 +2,12 @@ package admin
 
 import (
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The manual lists the paths that the index lists.
@@ -30,4 +32,36 @@ func TestManualListsThePaths(t *testing.T) {
 	if got, want := listed(text), listed(index); !slices.Equal(got, want) || len(want) == 0 {
 		t.Errorf("the manual lists\n%v\nthe index\n%v", got, want)
 	}
+}
+
+// The manual explains the fields of an endpoint, in their order.
+func TestManualExplainsEndpoints(t *testing.T) {
+	page, err := os.ReadFile("../../examples/manual/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "<!-- endpoint -->")
+	text, _, _ := strings.Cut(rest, "<!-- endpoint end -->")
+	var got []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(text, -1) {
+		got = append(got, m[1])
+	}
+	if want := jsonFields(reflect.TypeFor[EndpointView](), ""); !slices.Equal(got, want) {
+		t.Errorf("the manual has\n%q\nthe code\n%q", got, want)
+	}
+}
+
+func jsonFields(t reflect.Type, prefix string) (all []string) {
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		all = append(all, prefix+name)
+		below := f.Type
+		if below.Kind() == reflect.Pointer {
+			below = below.Elem()
+		}
+		if below.Kind() == reflect.Struct && below != reflect.TypeFor[time.Time]() {
+			all = append(all, jsonFields(below, prefix+name+".")...)
+		}
+	}
+	return all
 }

@@ -55,18 +55,35 @@ type LimitsView struct {
 
 // ServiceView is one service.
 type ServiceView struct {
-	Name       string    `json:"name"`
-	Source     string    `json:"source"` // static, consul, ...
-	Balance    string    `json:"balance"`
-	Protocol   string    `json:"protocol,omitempty"`
-	Endpoints  int       `json:"endpoints"`
-	Up         int       `json:"up"`
-	UpdatedAt  time.Time `json:"updated_at,omitzero"` // when discovery last confirmed it
-	Error      string    `json:"error,omitempty"`     // why the last set is kept
-	Requests   uint64    `json:"requests"`
-	Failures   uint64    `json:"failures"`
-	P50Seconds float64   `json:"p50_seconds"`
-	P99Seconds float64   `json:"p99_seconds"`
+	Name      string `json:"name"`
+	Source    string `json:"source"` // static, consul, ...
+	Balance   string `json:"balance"`
+	Protocol  string `json:"protocol,omitempty"`
+	Endpoints int    `json:"endpoints"`
+	Up        int    `json:"up"`
+	// Sources are those of discovery, in the order of their precedence.
+	Sources    []SourceView `json:"sources"`
+	UpdatedAt  time.Time    `json:"updated_at,omitzero"` // when discovery last confirmed it
+	Error      string       `json:"error,omitempty"`     // why the last set is kept
+	Requests   uint64       `json:"requests"`
+	Failures   uint64       `json:"failures"`
+	P50Seconds float64      `json:"p50_seconds"`
+	P99Seconds float64      `json:"p99_seconds"`
+}
+
+// SourceView is one discovery source of a service.
+type SourceView struct {
+	Source      string    `json:"source"`        // static, file:PATH, dns:NAME/TYPE, consul:DATACENTER
+	Via         string    `json:"via,omitempty"` // who answered, of several
+	Known       bool      `json:"known"`         // it has answered, be it with nothing
+	Endpoints   int       `json:"endpoints"`
+	Index       uint64    `json:"index,omitempty"` // version of the set in the source
+	ChangedAt   time.Time `json:"changed_at,omitzero"`
+	ConfirmedAt time.Time `json:"confirmed_at,omitzero"` // last answer
+	StaleSince  time.Time `json:"stale_since,omitzero"`  // first failure since then
+	Failures    int       `json:"failures,omitempty"`    // in a row
+	Error       string    `json:"error,omitempty"`       // the last of them
+	Ended       bool      `json:"ended,omitempty"`       // it has given up
 }
 
 // EndpointView is one endpoint of one service.
@@ -85,6 +102,49 @@ type EndpointView struct {
 	Failures  uint64     `json:"failures"`
 	Check     *CheckView `json:"check,omitempty"`
 	Idle      int        `json:"connections_idle"`
+	// InRotation: new traffic goes there; Rotation says why, or why not.
+	InRotation bool              `json:"in_rotation"`
+	Rotation   string            `json:"rotation"`
+	Source     string            `json:"source"`
+	Node       string            `json:"node,omitempty"`
+	Zone       string            `json:"zone,omitempty"`
+	Tags       []string          `json:"tags,omitempty"`
+	Meta       map[string]string `json:"meta,omitempty"`
+	Health     HealthView        `json:"health"`
+	Origin     *OriginView       `json:"origin,omitempty"`
+}
+
+// HealthView says what is known of an endpoint's health, beside Check, and from
+// whom.
+type HealthView struct {
+	// From is what the state rests on: check, connections, discovery, or nothing.
+	From      string         `json:"from"`
+	Source    string         `json:"source_status,omitempty"` // in its source: passing, warning
+	Suspicion *SuspicionView `json:"suspicion,omitempty"`
+}
+
+// SuspicionView is what connection failures say.
+type SuspicionView struct {
+	Failures int       `json:"failures"` // in a row
+	Since    time.Time `json:"since"`
+	Until    time.Time `json:"until"`  // passed over till then
+	Reason   string    `json:"reason"` // of the last one
+}
+
+// OriginView says where an endpoint comes from.
+type OriginView struct {
+	Source      string    `json:"source"`
+	Position    int       `json:"position"` // of the source among those of the service, from 0
+	Via         string    `json:"via,omitempty"`
+	Index       uint64    `json:"index,omitempty"` // version of the source's set
+	Since       time.Time `json:"since"`           // in its source, without interruption
+	AgeSeconds  float64   `json:"age_seconds"`     // since then
+	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
+	// Stale: the source is away, and its last good set is used.
+	Stale      bool      `json:"stale"`
+	StaleSince time.Time `json:"stale_since,omitzero"`
+	Error      string    `json:"error,omitempty"`
+	Also       []string  `json:"also_in,omitempty"` // later sources that name the address
 }
 
 // CheckView is the last active health check of an endpoint.

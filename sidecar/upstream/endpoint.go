@@ -13,6 +13,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/larboard-proxy/larboard/discovery"
+	"github.com/larboard-proxy/larboard/policy"
 )
 
 // Endpoint is the state of one endpoint. It is keyed by the endpoint's id and
@@ -26,6 +27,8 @@ type Endpoint struct {
 	inflight atomic.Int64
 	down     atomic.Bool  // by the active check
 	failures atomic.Int32 // connection failures in a row
+	failing  atomic.Int64 // Nanos of the first of them
+	why      atomic.Int32 // policy.Reason of the last of them
 	suspect  atomic.Int64 // Nanos until which it is passed over
 }
 
@@ -71,11 +74,15 @@ const (
 // connectFailed passes the endpoint over for a while that doubles with each
 // failure in a row. Those while it is passed over already were under way together,
 // or had nowhere else to go: they count once.
-func (e *Endpoint) connectFailed(now int64) {
+func (e *Endpoint) connectFailed(now int64, why policy.Reason) {
 	if e.Suspect(now) {
 		return
 	}
 	n := e.failures.Add(1)
+	if n == 1 {
+		e.failing.Store(now)
+	}
+	e.why.Store(int32(why))
 	pause := suspectMost
 	if n < 6 {
 		pause = min(suspectMost, suspectFirst<<(n-1))
@@ -90,6 +97,25 @@ func (e *Endpoint) connected() {
 	}
 }
 
+// Suspicion is what connection failures say of an endpoint; the zero value: nothing.
+type Suspicion struct {
+	// Failures in a row. Those of connections that were under way together, or while
+	// the endpoint was passed over, count once.
+	Failures     int
+	Since, Until int64 // Nanos: of the first, and until which it is passed over
+	Reason       policy.Reason
+}
+
+// Suspicion returns what is held against e, past Until as well as long as no
+// connection has succeeded.
+func (e *Endpoint) Suspicion() Suspicion {
+	n := int(e.failures.Load())
+	if n == 0 {
+		return Suspicion{}
+	}
+	return Suspicion{Failures: n, Since: e.failing.Load(), Until: e.suspect.Load(), Reason: policy.Reason(e.why.Load())}
+}
+
 // Member is an endpoint as it stands in one set.
 type Member struct {
 	*Endpoint
@@ -99,8 +125,11 @@ type Member struct {
 	Identity     spiffeid.ID
 	IdentityPath string
 	Source       string
-	Meta         map[string]string
-	Tags         []string
+	// Status is what the source knows of its health; empty: nothing.
+	Status     string
+	Node, Zone string
+	Meta       map[string]string
+	Tags       []string
 }
 
 // EndpointSet is the immutable set of a service at one moment.

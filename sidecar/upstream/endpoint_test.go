@@ -3,20 +3,29 @@ package upstream
 import (
 	"testing"
 	"time"
+
+	"github.com/larboard-proxy/larboard/policy"
 )
 
 func TestSuspicionDoublesWithFailuresInARow(t *testing.T) {
 	var e Endpoint
 	now := int64(time.Hour)
 	for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
-		e.connectFailed(now)
+		e.connectFailed(now, policy.ConnectFailed)
 		end := now + int64(want*time.Second)
 		if !e.Suspect(end-1) || e.Suspect(end) {
 			t.Fatalf("suspect until %v, want for %v s", time.Duration(e.suspect.Load()-now), int(want))
 		}
 		now = end
 	}
+	want := Suspicion{Failures: 7, Since: int64(time.Hour), Until: now, Reason: policy.ConnectFailed}
+	if got := e.Suspicion(); got != want {
+		t.Errorf("suspicion %+v, want %+v", got, want)
+	}
 	e.connected()
+	if got := e.Suspicion(); got != (Suspicion{}) {
+		t.Errorf("suspicion %+v after it accepted a connection", got)
+	}
 	if e.Suspect(now) {
 		t.Error("suspect after it accepted a connection")
 	}
@@ -27,7 +36,7 @@ func TestFailuresAtOneMomentCountOnce(t *testing.T) {
 	var e Endpoint
 	now := int64(time.Hour)
 	for range 50 {
-		e.connectFailed(now)
+		e.connectFailed(now, policy.ConnectFailed)
 	}
 	if e.Suspect(now + int64(suspectFirst)) {
 		t.Errorf("passed over for %v after one moment's failures, want %v", time.Duration(e.suspect.Load()-now), suspectFirst)

@@ -117,7 +117,7 @@ func (l *Local) Done(c Choice, o policy.Outcome) {
 	case o.Connected && o.Reason == policy.None:
 		c.Member.connected()
 	case !o.Connected && o.Failed() && o.Reason != policy.RequestDeadline: // ours, and perhaps very short
-		c.Member.connectFailed(l.loop.Nanos())
+		c.Member.connectFailed(l.loop.Nanos(), o.Reason)
 	}
 	c.picker.Done(c.token, o)
 }

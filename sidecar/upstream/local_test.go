@@ -28,12 +28,15 @@ func TestPick(t *testing.T) {
 		{"all", func(*Service, int64) {}, policy.None, map[string]bool{a: true, b: true}},
 		{"one down", func(s *Service, _ int64) { s.Set().Members[0].SetDown(true) }, policy.None, map[string]bool{b: true}},
 		{"all down", func(s *Service, _ int64) { s.Set().Members[0].SetDown(true); s.Set().Members[1].SetDown(true) }, policy.NoHealthyEndpoint, nil},
-		{"one suspect", func(s *Service, now int64) { s.Set().Members[0].connectFailed(now) }, policy.None, map[string]bool{b: true, a: true}},
+		{"one suspect", func(s *Service, now int64) { s.Set().Members[0].connectFailed(now, policy.ConnectFailed) }, policy.None, map[string]bool{b: true, a: true}},
 		{"all suspect", func(s *Service, now int64) {
-			s.Set().Members[0].connectFailed(now)
-			s.Set().Members[1].connectFailed(now)
+			s.Set().Members[0].connectFailed(now, policy.ConnectFailed)
+			s.Set().Members[1].connectFailed(now, policy.ConnectFailed)
 		}, policy.None, map[string]bool{a: true, b: true}},
-		{"a suspect and one down", func(s *Service, now int64) { s.Set().Members[0].connectFailed(now); s.Set().Members[1].SetDown(true) }, policy.None, map[string]bool{a: true}},
+		{"a suspect and one down", func(s *Service, now int64) {
+			s.Set().Members[0].connectFailed(now, policy.ConnectFailed)
+			s.Set().Members[1].SetDown(true)
+		}, policy.None, map[string]bool{a: true}},
 		{"weight 0 is not picked", func(s *Service, _ int64) {
 			s.Update(discovery.Update{Endpoints: []discovery.Endpoint{{ID: a, Address: a}, {ID: b, Address: b, Weight: 1}}})
 		}, policy.None, map[string]bool{b: true}},
@@ -129,7 +132,7 @@ func TestOutcomesMarkEndpoints(t *testing.T) {
 					now := l.loop.Nanos()
 					choice, _ := l.Pick(s, &Tried{})
 					if already {
-						choice.Member.connectFailed(now)
+						choice.Member.connectFailed(now, policy.ConnectFailed)
 					}
 					l.Done(choice, c.outcome)
 					if want := c.suspect || already && !c.clears; choice.Member.Suspect(now) != want {

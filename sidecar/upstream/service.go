@@ -100,7 +100,8 @@ func (s *Service) Update(u discovery.Update) {
 		}
 		known[key] = e
 		set.Members = append(set.Members, Member{Endpoint: e, Weight: d.Weight, Identity: d.Identity,
-			IdentityPath: d.IdentityPath, Source: d.Source, Meta: d.Meta, Tags: d.Tags})
+			IdentityPath: d.IdentityPath, Source: d.Source, Status: d.Status,
+			Node: d.Node, Zone: d.Zone, Meta: d.Meta, Tags: d.Tags})
 		set.Weights = append(set.Weights, d.Weight)
 	}
 	s.known = known
