@@ -61,8 +61,8 @@ func launchIn(t testing.TB, dir, name, configuration string) *larboard {
 }
 
 // launchTo is launchIn with a standard output other than larboard.stdout, where w
-// is not nil.
-func launchTo(t testing.TB, w io.Writer, dir, name, configuration string) *larboard {
+// is not nil, and under a command that ends in the execution of its arguments.
+func launchTo(t testing.TB, w io.Writer, dir, name, configuration string, under ...string) *larboard {
 	t.Helper()
 	p := &larboard{t: t, name: name, dir: dir, exited: make(chan struct{})}
 	p.file, p.admin = filepath.Join(dir, "larboard.yaml"), filepath.Join(dir, "admin.sock")
@@ -72,7 +72,8 @@ func launchTo(t testing.TB, w io.Writer, dir, name, configuration string) *larbo
 			return new(net.Dialer).DialContext(ctx, "unix", p.admin)
 		},
 	}}
-	p.cmd = exec.Command(binary, "run", "-c", p.file)
+	args := append(under, binary, "run", "-c", p.file)
+	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if w != nil {
 		p.cmd.Stdout = w
