@@ -38,6 +38,7 @@ type Record struct {
 	Attempts                           int
 
 	Client netip.AddrPort
+	Unix   bool   // the client came over a Unix socket, and has no address
 	PeerID string // SPIFFE ID of the caller (inbound)
 	// EndpointID is the SPIFFE ID the endpoint has proven (outbound).
 	EndpointID string

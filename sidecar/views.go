@@ -174,6 +174,7 @@ func (s *Sidecar) registerEngine() {
 	gauge(metrics.EngineTasks, func(l int) float64 { return float64(stats().Loops[l].Tasks) })
 	gauge(metrics.EngineConnections, func(l int) float64 { return float64(stats().Loops[l].Conns) })
 	gauge(metrics.EngineBufferBytes, func(l int) float64 { return float64(stats().Loops[l].BufferBytes) })
+	gauge(metrics.EngineSpliced, func(l int) float64 { return float64(stats().Loops[l].Spliced) })
 	gauge(metrics.EngineLoopLag, func(l int) float64 { return stats().Loops[l].Lag.Seconds() })
 	gauge(metrics.EnginePanics, func(l int) float64 { return float64(stats().Loops[l].Panics) })
 	gauge(metrics.EngineAcceptBackoffs, func(l int) float64 { return float64(stats().Loops[l].AcceptBackoffs) })

@@ -29,7 +29,7 @@ func (p *producer) appendJSON(dst []byte, r *observability.Record) []byte {
 	dst = appendNumber(dst, "bytes_in", r.BytesIn)
 	dst = appendNumber(dst, "bytes_out", r.BytesOut)
 	dst = appendNumber(dst, "attempts", int64(r.Attempts))
-	if r.Client.IsValid() {
+	if r.Client.IsValid() || r.Unix {
 		dst = append(dst, `,"client":"`...)
 		dst = appendAddr(dst, r)
 		dst = append(dst, '"')

@@ -65,7 +65,7 @@ func appendPairs(dst []byte, r *observability.Record) []byte {
 		dst = append(dst, " attempts="...)
 		dst = strconv.AppendInt(dst, int64(r.Attempts), 10)
 	}
-	if r.Client.IsValid() {
+	if r.Client.IsValid() || r.Unix {
 		dst = append(dst, " client="...)
 		dst = appendAddr(dst, r)
 	}
@@ -100,7 +100,10 @@ func appendPair[S []byte | string](dst []byte, key string, value S, limit int) [
 	return append(dst, '"')
 }
 
-// appendAddr appends the client's address without its zone.
+// appendAddr appends the client's address without its zone, or unix.
 func appendAddr(dst []byte, r *observability.Record) []byte {
+	if r.Unix {
+		return append(dst, "unix"...)
+	}
 	return netip.AddrPortFrom(r.Client.Addr().WithZone("").Unmap(), r.Client.Port()).AppendTo(dst)
 }

@@ -28,6 +28,7 @@ const (
 	EngineTasks
 	EngineConnections
 	EngineBufferBytes
+	EngineSpliced
 	EngineLoopLag
 	EnginePanics
 	EngineAcceptBackoffs
@@ -98,6 +99,8 @@ var instruments = [instrumentCount]Info{
 		"Connections registered with the loop, of both sides."},
 	EngineBufferBytes: {"larboard_engine_buffer_bytes", Gauge, []string{"loop"},
 		"Memory of the loop's buffers, in use and free."},
+	EngineSpliced: {"larboard_engine_spliced_bytes_total", Counter, []string{"loop"},
+		"Bytes that went from one connection to another inside the kernel."},
 	EngineLoopLag: {"larboard_engine_loop_lag_seconds", Gauge, []string{"loop"},
 		"How long the last turn of the loop took."},
 	EnginePanics: {"larboard_engine_panics_total", Counter, []string{"loop"},

@@ -86,6 +86,8 @@ func views() Views {
 		Identity: func() []IdentityView {
 			return []IdentityView{{Source: "dev", SPIFFEID: "spiffe://a/web", ExpiresAt: at, Bundles: []BundleView{{"b", 1}, {"a", 2}}}}
 		},
+		Intentions: func(string) []IntentionsView { return nil },
+
 		Config:  func() json.RawMessage { return json.RawMessage(`{"version":1,"services":[]}`) },
 		Ready:   func() (bool, []string) { return true, nil },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "up 1\n") }),

@@ -34,9 +34,9 @@ func (s *Server) routes() http.Handler {
 	add(v.Listeners != nil, "GET", "/api/v1/listeners", "listeners", s.listenersView)
 	add(v.Services != nil, "GET", "/api/v1/services", "services and what was counted of them", s.servicesView)
 	add(v.Endpoints != nil, "GET", "/api/v1/endpoints", "endpoints, their state and its reason", s.endpointsView)
+	add(v.Intentions != nil, "GET", "/api/v1/intentions", "Consul's intentions in force here; ?caller=SPIFFE-ID shows their verdict", s.intentionsView)
 	add(v.Identity != nil, "GET", "/api/v1/identity", "own identities, expiry, trusted domains", s.identityView)
 	add(v.Limits != nil, "GET", "/api/v1/limits", "connections and file descriptors: in use, allowed", s.limitsView)
-	add(v.Intentions != nil, "GET", "/api/v1/intentions", "Consul's intentions in force here; ?caller=SPIFFE-ID shows their verdict", s.intentionsView)
 	add(v.Config != nil, "GET", "/api/v1/config", "the configuration in force", s.configView)
 	add(v.Reload != nil, "POST", "/api/v1/reload", "read the configuration again; 422 and the problems if it is refused", s.reload)
 

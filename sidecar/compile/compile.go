@@ -96,6 +96,7 @@ func (out *Output) compileListener(in Input, c *config.Listener) (*proxy.Listene
 	l := &proxy.ListenerConfig{
 		Name:      c.Name,
 		Addresses: c.Address,
+		Bind:      proxy.Bind{FreeBind: c.FreeBind, V6Only: c.V6Only, SocketMode: c.SocketMode.Mode()},
 		Inbound:   c.Direction == config.Inbound,
 
 		MaxConnections: int64(c.MaxConnections),

@@ -7,9 +7,17 @@ type Listener struct {
 	// labels the metrics. Listeners of the file are inbound unless they say
 	// otherwise; those of upstreams are outbound.
 	Direction Direction `yaml:"direction"`
-	// Address holds one or several IP:port; port 0 lets the system choose.
-	Address  Addresses `yaml:"address"`
-	Protocol Protocol  `yaml:"protocol"`
+	// Address holds one or several of IP:port (port 0 lets the system choose) and
+	// unix:///PATH.
+	Address Addresses `yaml:"address"`
+	// FreeBind listens on IP addresses that this host does not hold yet.
+	FreeBind bool `yaml:"freebind"`
+	// V6Only keeps [::]:PORT from taking IPv4 connections too.
+	V6Only bool `yaml:"v6only"`
+	// SocketMode is the mode of the Unix sockets' files, octal; empty: as the umask of
+	// the process has it.
+	SocketMode SocketMode `yaml:"socket_mode"`
+	Protocol   Protocol   `yaml:"protocol"`
 	// TLS is nil for plain text.
 	TLS *ListenerTLS `yaml:"tls"`
 	// Allow names the SPIFFE IDs that may call; only with TLS.SPIFFE. Nil: every
@@ -39,7 +47,7 @@ const (
 	Outbound Direction = "outbound"
 )
 
-// Addresses is a list of IP:port; in the file a lone string will do.
+// Addresses is a list of IP:port and unix:///PATH; in the file a lone string will do.
 type Addresses []string
 
 // ListenerTLS holds exactly one of its fields.

@@ -72,7 +72,7 @@ type row struct{ path, value string }
 
 var (
 	heading  = regexp.MustCompile("^### `(.+)`$")
-	tableRow = regexp.MustCompile("^\\| `([a-z_]+)` \\| (.+?) \\| .+ \\|$")
+	tableRow = regexp.MustCompile("^\\| `([a-z0-9_]+)` \\| (.+?) \\| .+ \\|$")
 )
 
 // manualRows returns the rows of the manual's reference, in order.

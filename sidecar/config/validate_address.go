@@ -10,9 +10,13 @@ import (
 	"time"
 )
 
-// address checks IP:port. To listen on port 0 lets the system choose; nobody can
-// be called there.
+// address checks IP:port or unix:///PATH. To listen on port 0 lets the system choose;
+// nobody can be called there.
 func (v *validator) address(path, text string, listen bool) {
+	if strings.HasPrefix(text, "unix:") || strings.HasPrefix(text, "/") {
+		v.unixAddress(path, text)
+		return
+	}
 	addr, err := netip.ParseAddrPort(text)
 	switch {
 	case err != nil:
@@ -49,9 +53,6 @@ func loopback(addr netip.AddrPort) string {
 
 // addressFault says what is wrong with text and what was probably meant.
 func addressFault(text string, listen bool) (message, meant string) {
-	if strings.HasPrefix(text, "unix:") || strings.HasPrefix(text, "/") {
-		return fmt.Sprintf("%q: Unix sockets are not in this version here; write IP:port", text), ""
-	}
 	if ip, err := netip.ParseAddr(text); err == nil {
 		return fmt.Sprintf("%q has no port; write %s", text, net.JoinHostPort(ip.String(), "PORT")), ""
 	}
@@ -78,6 +79,45 @@ func addressFault(text string, listen bool) (message, meant string) {
 		message += fmt.Sprintf(", or find it by discovery: {dns: {name: %s, port: %s}}", host, port)
 	}
 	return message, meant
+}
+
+// unixAddress checks unix:///PATH.
+func (v *validator) unixAddress(path, text string) {
+	name, ok := strings.CutPrefix(text, "unix://")
+	switch {
+	case ok && strings.HasPrefix(name, "@"), strings.HasPrefix(text, "unix:@"):
+		v.report(path, fmt.Sprintf("%q: abstract sockets, which have no file and no mode, are not in this version; write unix:///PATH", text))
+	case !ok || !strings.HasPrefix(name, "/"):
+		meant := ""
+		if rest := strings.TrimPrefix(text, "unix:"); strings.HasPrefix(rest, "/") {
+			meant = "unix:///" + strings.TrimLeft(rest, "/")
+		}
+		v.propose(path, fmt.Sprintf("%q is not unix:///PATH with an absolute path", text), meant)
+	case name == "/" || strings.HasSuffix(name, "/"):
+		v.report(path, fmt.Sprintf("%q names a directory, not a socket", text))
+	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		v.report(path, fmt.Sprintf("%q holds a control character", text))
+	default:
+		v.socketPath(path, name)
+	}
+}
+
+// socketMode checks that there is a socket to give the mode to.
+func (v *validator) socketMode(path string, l *Listener) {
+	at := join(path, "socket_mode")
+	if l.SocketMode == "" {
+		return
+	}
+	if n, err := strconv.ParseUint(string(l.SocketMode), 8, 32); err != nil || n > 0o777 {
+		v.report(at, fmt.Sprintf("%q is not a file mode; write octal digits up to 0777, like 0660", string(l.SocketMode)))
+		return
+	}
+	for _, one := range l.Address {
+		if strings.HasPrefix(one, "unix://") {
+			return
+		}
+	}
+	v.report(at, "is for Unix sockets, and none of the addresses is one")
 }
 
 // maxSocketPath is what a Unix socket's address holds (unix(7)).

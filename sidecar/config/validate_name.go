@@ -128,19 +128,24 @@ func (v *validator) unique(seen map[string]string, name, path, field, what strin
 // uniqueAddresses reports two things that listen in the same place.
 func (v *validator) uniqueAddresses() {
 	c := v.config
-	seen := map[netip.AddrPort]string{}
+	seen := map[string]string{}
 	take := func(path, text string) {
-		addr, err := netip.ParseAddrPort(text)
-		if err != nil || addr.Port() == 0 {
+		key := text
+		if addr, err := netip.ParseAddrPort(text); err == nil && addr.Port() != 0 {
+			key = addr.String()
+		} else if !strings.HasPrefix(text, "unix://") {
 			return
 		}
-		if first, twice := seen[addr]; twice {
+		if first, twice := seen[key]; twice {
 			v.report(path, fmt.Sprintf("%s is already taken by %s", text, first))
 			return
 		}
-		seen[addr] = path
+		seen[key] = path
 	}
 	take("admin.address", c.Admin.Address)
+	if c.Admin.Socket != "" {
+		take("admin.socket", "unix://"+c.Admin.Socket)
+	}
 	for i, l := range c.Listeners {
 		path := join(listenerPath(i), "address")
 		for j, one := range l.Address {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -111,3 +112,15 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // IDPattern is a SPIFFE ID, or one that ends in /* and stands for every ID below.
 // In allow lists the trust domain may be left out (/web, /ns/a/*, *): our own.
 type IDPattern string
+
+// SocketMode is a file mode of three or four octal digits, like 0660.
+type SocketMode string
+
+// Mode returns the mode itself; 0 for an empty one, and for what is none.
+func (m SocketMode) Mode() fs.FileMode {
+	n, err := strconv.ParseUint(string(m), 8, 9)
+	if err != nil {
+		return 0
+	}
+	return fs.FileMode(n)
+}

@@ -113,5 +113,8 @@ func (ln *Listener) Chmod(mode fs.FileMode) error {
 	if ln.file == nil {
 		return nil
 	}
+	if now, err := os.Lstat(ln.file.path); err != nil || !os.SameFile(now, ln.file.info) {
+		return errors.Join(err, errors.New("the socket's file is not ours any more"))
+	}
 	return os.Chmod(ln.file.path, mode.Perm())
 }

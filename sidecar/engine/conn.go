@@ -211,6 +211,14 @@ func (c *Conn) Remote() netip.AddrPort {
 // Unix reports whether the connection runs over a Unix socket.
 func (c *Conn) Unix() bool { return c.flags&flagUnix != 0 }
 
+// RemoteName is the peer's address for logs: "unix" where it has none.
+func (c *Conn) RemoteName() string {
+	if c.Unix() {
+		return "unix"
+	}
+	return c.Remote().String()
+}
+
 // Local is the socket's own address, asked from the kernel; zero after Close.
 func (c *Conn) Local() netip.AddrPort {
 	if c.flags&flagClosed != 0 {

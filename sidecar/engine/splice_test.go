@@ -197,21 +197,20 @@ func sum(c *net.TCPConn, seed uint64) (out [32]byte) {
 // A reader that stalls stops the writer and loses nothing.
 func TestSpliceWaitsForASlowReader(t *testing.T) {
 	e := running(t, Options{Loops: 1})
-	const size = 32 << 20
+	const size = 64 << 20
 	sent := make(chan struct{})
 	target := listenTCP(t, func(c *net.TCPConn) {
 		c.Write(make([]byte, size))
 		close(sent)
 	})
 	c := dialTCP(t, relay(t, e, target, true))
-	c.SetReadBuffer(16 << 10)
 	var one [1]byte
 	if _, err := io.ReadFull(c, one[:]); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-sent:
-		t.Fatal("32 MiB went to a reader that took one byte")
+		t.Fatal("64 MiB went to a reader that took one byte")
 	case <-time.After(300 * time.Millisecond):
 	}
 	if n, err := io.Copy(io.Discard, c); err != nil || n != size-1 {

@@ -26,8 +26,10 @@ func (f *Forwarded) Request(x *Exchange) error {
 		h.Del(message.NameForwarded)
 		h.Del(message.NameXRealIP)
 	}
-	x.text = x.Down.raw.Remote().Addr().Unmap().AppendTo(x.text[:0])
-	h.Append(message.NameXForwardedFor, "", x.text)
+	if client := x.Down.raw.Remote().Addr(); client.IsValid() { // that of a Unix socket has no address
+		x.text = client.Unmap().WithZone("").AppendTo(x.text[:0])
+		h.Append(message.NameXForwardedFor, "", x.text)
+	}
 	if _, ok := h.Get(message.NameXForwardedProto); !ok {
 		h.AddString(message.NameXForwardedProto, "", f.Proto)
 	}

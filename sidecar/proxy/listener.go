@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"io/fs"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,8 @@ type Snapshot struct {
 // keeps it to its end.
 type ListenerConfig struct {
 	Name      string
-	Addresses []string // host:port each
+	Addresses []string // host:port or unix:///path
+	Bind      Bind
 	Protocol  Protocol
 	Inbound   bool // to our workload, or from the outside
 	// TLS is asked at each handshake; nil: plain text.
@@ -59,6 +61,14 @@ type ListenerConfig struct {
 
 	Timeouts Timeouts
 	HTTP     http1.ServerOptions
+}
+
+// Bind is how addresses are taken. Of a socket that is there already a change has an effect
+// on its mode only.
+type Bind struct {
+	FreeBind   bool        // also those that this host does not hold
+	V6Only     bool        // [::] without IPv4
+	SocketMode fs.FileMode // of Unix sockets; 0: as the umask has it
 }
 
 // Authorizer decides at each exchange, on its loop, and for each live connection when
@@ -117,7 +127,7 @@ type Listener struct {
 func (l *Listener) Addresses() []string {
 	var all []string
 	for _, s := range l.sockets {
-		all = append(all, s.bound.Addr().String())
+		all = append(all, s.bound.Address())
 	}
 	return all
 }

@@ -111,7 +111,7 @@ func (d *Downstream) stillProven(conf *ListenerConfig) error {
 func (d *Downstream) cut(err error) {
 	p := d.loop.proxy
 	p.meter.Cut(d.loop.index, d.listener.name, policy.ReasonOf(err))
-	p.refusals.log("connection cut", d.listener.name, err, "listener", d.listener.name, "client", d.raw.Remote().String())
+	p.refusals.log("connection cut", d.listener.name, err, "listener", d.listener.name, "client", d.raw.RemoteName())
 	if d.state == stateIdle {
 		d.close()
 		return

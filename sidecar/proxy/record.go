@@ -22,7 +22,7 @@ func (x *Exchange) finish(err error) {
 		r.Status = x.Resp.Status
 	}
 	r.BytesIn, r.BytesOut = int64(x.server.BytesIn()-x.in), int64(x.server.BytesOut()-x.out)
-	r.Client, r.PeerID = d.raw.Remote(), d.PeerID()
+	r.Client, r.Unix, r.PeerID = d.raw.Remote(), d.raw.Unix(), d.PeerID()
 	x.loop.proxy.observe(x)
 }
 

@@ -19,13 +19,13 @@ import (
 func (p *Proxy) refused(d *Downstream, err error) {
 	name := d.listener.name
 	p.meter.Refused(d.loop.index, name, policy.ReasonOf(err))
-	p.refusals.log("connection refused", name, err, "listener", name, "client", d.raw.Remote().String())
+	p.refusals.log("connection refused", name, err, "listener", name, "client", d.raw.RemoteName())
 }
 
 // refusedCaller logs a request of somebody who is authentic and not allowed.
 func (p *Proxy) refusedCaller(d *Downstream, err error) {
 	name := d.listener.name
-	p.refusals.log("request refused", name, err, "listener", name, "client", d.raw.Remote().String())
+	p.refusals.log("request refused", name, err, "listener", name, "client", d.raw.RemoteName())
 }
 
 // refusedEndpoint logs an endpoint with which no mesh connection could be made,

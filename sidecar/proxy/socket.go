@@ -1,9 +1,12 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 )
@@ -83,14 +86,38 @@ func (n *Plan) listener(c *ListenerConfig) (*Listener, error) {
 			s = &socket{address: address}
 			s.owner.Store(l)
 			var err error
-			if s.bound, err = n.proxy.engine.Bind("tcp", address, s.accepted); err != nil {
-				return nil, fmt.Errorf("listener %q: %w", c.Name, err)
+			if s.bound, err = n.proxy.engine.BindWith(listenOptions(c, address), s.accepted); err != nil {
+				return nil, fmt.Errorf("listener %q: %w", c.Name, bindError(err))
 			}
 			n.opened = append(n.opened, s)
 		}
 		l.sockets = append(l.sockets, s)
 	}
 	return l, nil
+}
+
+// listenOptions say how address is taken. [::] leaves IPv4 alone where the listener names
+// 0.0.0.0 with the same port beside it.
+func listenOptions(c *ListenerConfig, address string) engine.ListenOptions {
+	if path, ok := strings.CutPrefix(address, "unix://"); ok {
+		return engine.ListenOptions{Network: "unix", Address: path, Mode: c.Bind.SocketMode}
+	}
+	o := engine.ListenOptions{Network: "tcp", Address: address, FreeBind: c.Bind.FreeBind, OnlyV6: c.Bind.V6Only}
+	if port, ok := strings.CutPrefix(address, "[::]:"); ok && slices.Contains(c.Addresses, "0.0.0.0:"+port) {
+		o.OnlyV6 = true
+	}
+	return o
+}
+
+// bindError adds what can be done to the reason why an address cannot be taken.
+func bindError(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: this host does not hold the address; freebind: true listens there all the same", err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: a low port, or a directory that is not writable?", err)
+	}
+	return err
 }
 
 // take finds a free socket of this address. Port 0 is another port for each
@@ -125,5 +152,21 @@ func (n *Plan) Commit() {
 	p.swap(n.snapshot, n.made)
 	for _, s := range n.opened {
 		s.bound.Start()
+	}
+	p.setModes()
+}
+
+// setModes gives the Unix sockets that were there before the modes that they have now.
+func (p *Proxy) setModes() {
+	for name, l := range p.listeners {
+		mode := l.conf.Load().Bind.SocketMode
+		for _, s := range l.sockets {
+			if mode == 0 {
+				continue
+			}
+			if err := s.bound.Chmod(mode); err != nil {
+				p.log.Error("socket_mode not set", "listener", name, "error", err)
+			}
+		}
 	}
 }

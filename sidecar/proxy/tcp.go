@@ -121,7 +121,7 @@ func (x *tcpExchange) finish(err error) {
 	r.Reason, r.Err, r.Side = policy.ReasonOf(err), err, sideOf(err)
 	r.Total = time.Duration(d.loop.loop.Nanos() - x.start)
 	r.Start = d.loop.loop.Now().Add(-r.Total)
-	r.Client, r.PeerID = d.raw.Remote(), d.PeerID()
+	r.Client, r.Unix, r.PeerID = d.raw.Remote(), d.raw.Unix(), d.PeerID()
 	for _, o := range d.loop.proxy.observers {
 		o.Observe(r)
 	}

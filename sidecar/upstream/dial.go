@@ -25,19 +25,19 @@ func (l *Local) dial(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 
 func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 	e := c.Member.Endpoint
-	if !e.Addr.IsValid() {
+	if !e.Addr.IsValid() && e.Path == "" {
 		return nil, &policy.Error{Reason: policy.ConnectFailed, Side: policy.Upstream, Phase: policy.PhaseConnect,
-			Retryable: true, Err: errors.New("the endpoint's address is not an IP and port: " + e.Address)}
+			Retryable: true, Err: errors.New("the endpoint's address is neither an IP and port nor a Unix socket: " + e.Address)}
 	}
 	within := s.Timeouts.Connect
 	if left := time.Duration(c.Until - l.loop.Nanos()); c.Until != 0 && (within == 0 || left < within) {
 		within = max(left, 1)
 	}
 	began := l.loop.Nanos()
-	raw, err := l.loop.Dial(e.Addr, within)
+	raw, err := l.reach(e, within)
 	if exhausted(err) {
 		l.CloseIdle() // connections that nobody uses give way
-		raw, err = l.loop.Dial(e.Addr, within)
+		raw, err = l.reach(e, within)
 	}
 	if err != nil {
 		return nil, connectError(err)
@@ -61,6 +61,14 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 	conn.Client = http1.NewClient(conn.Transport, l.loop, &s.HTTP)
 	l.live.add(conn)
 	return conn, nil
+}
+
+// reach connects to e's address.
+func (l *Local) reach(e *Endpoint, within time.Duration) (*engine.Conn, error) {
+	if e.Path != "" {
+		return l.loop.DialUnix(e.Path, within)
+	}
+	return l.loop.Dial(e.Addr, within)
 }
 
 func (c *Conn) secure(to *target) error {

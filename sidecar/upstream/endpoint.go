@@ -23,6 +23,7 @@ type Endpoint struct {
 	ID      string
 	Address string
 	Addr    netip.AddrPort // zero where Address is not an IP and port
+	Path    string         // of a Unix socket; empty where Address is none
 
 	inflight atomic.Int64
 	down     atomic.Bool  // by the active check

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,6 +98,9 @@ func (s *Service) Update(u discovery.Update) {
 		if e == nil {
 			e = &Endpoint{ID: d.ID, Address: d.Address}
 			e.Addr, _ = netip.ParseAddrPort(d.Address)
+			if path, ok := strings.CutPrefix(d.Address, "unix://"); ok {
+				e.Path = path
+			}
 		}
 		known[key] = e
 		set.Members = append(set.Members, Member{Endpoint: e, Weight: d.Weight, Identity: d.Identity,
