@@ -107,8 +107,8 @@ func (p *Peer) drain() {
 
 func (p *Peer) flush() {
 	for len(p.pending) > 0 && p.socket.state == open {
-		n, err := p.socket.write(p.pending)
-		p.pending = p.pending[n:]
+		n, err := p.socket.write(p.pending, nil)
+		p.pending = shift(p.pending, n)
 		if err != nil {
 			break
 		}

@@ -197,7 +197,7 @@ func (p *poller) WriteBuffers(fd int, head, body []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return s.write(slices.Concat(head, body))
+	return s.write(head, body)
 }
 
 // ShutdownWrite implements engine.Sockets.

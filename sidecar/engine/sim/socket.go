@@ -116,7 +116,7 @@ func (s *socket) takeError() error {
 // read is recv: data first, then the end of the stream, then an error.
 func (s *socket) read(p []byte) (int, error) {
 	if n := copy(p, s.in); n > 0 {
-		s.in = s.in[n:]
+		s.in = shift(s.in, n)
 		s.other.pump() // the window has opened
 		return n, nil
 	}
@@ -132,25 +132,29 @@ func (s *socket) read(p []byte) (int, error) {
 	return 0, syscall.EAGAIN
 }
 
-// write is send.
-func (s *socket) write(p []byte) (int, error) {
+// shift takes n bytes off the front and keeps the memory.
+func shift(b []byte, n int) []byte { return b[:copy(b, b[n:])] }
+
+// write is send of p and then q.
+func (s *socket) write(p, q []byte) (int, error) {
 	if err := s.takeError(); err != nil {
 		return 0, err
 	}
 	if s.state == dead || s.shut {
 		return 0, syscall.EPIPE
 	}
-	n := min(len(p), s.free())
+	n := min(len(p)+len(q), s.free())
 	if s.state == connecting {
 		n = 0
 	}
-	if n < len(p) {
+	if n < len(p)+len(q) {
 		s.noRoom = true
 	}
 	if n <= 0 {
 		return 0, syscall.EAGAIN
 	}
-	s.out = append(s.out, p[:n]...)
+	s.out = append(s.out, p[:min(n, len(p))]...)
+	s.out = append(s.out, q[:max(n-len(p), 0)]...)
 	s.pump()
 	return n, nil
 }

@@ -36,7 +36,7 @@ func (s *socket) pump() {
 		}
 		n := w.segment(min(window, len(s.out)))
 		data := bytes.Clone(s.out[:n])
-		s.out = s.out[n:]
+		s.out = shift(s.out, n)
 		s.flying += n
 		s.send(func() { s.other.arrive(data) })
 	}
