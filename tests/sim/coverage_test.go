@@ -17,6 +17,7 @@ func (t *tally) checkCoverage(tb testing.TB) {
 		{"failed for", "client aborted"}, {"failed for", "behind a call that failed"},
 		{"failed for", "link cut"}, {"failed for", "sidecar dead"},
 		{"failed for", "mishap: silence"}, {"failed for", "mishap: answer broken off"},
+		{"bytes", "spliced"},
 		{"mishaps survived", "early answer"}, {"mishaps survived", "reset at the head"},
 	} {
 		if t.counts[c] == 0 {

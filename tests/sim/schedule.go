@@ -126,7 +126,10 @@ func (m *mesh) drawSize() int {
 	case n < 19:
 		return 1 + r.IntN(40_000)
 	}
-	return 1 + r.IntN(250_000)
+	if m.plan.mesh || r.IntN(2) == 0 {
+		return 1 + r.IntN(250_000)
+	}
+	return 1 + r.IntN(900_000) // plain, and from some size on spliced
 }
 
 // visit is one client: a connection with some calls, one after the other or several at

@@ -247,6 +247,7 @@ func (s *sidecar) ForgetEndpoint(int, string, string) {}
 // leftovers says what is still in use although nothing is under way.
 func (s *sidecar) leftovers() error {
 	total := s.engine.Stats().Total()
+	s.node.mesh.result.Counts[Counter{"bytes", "spliced"}] += int(total.Spliced)
 	var errs []error
 	if total.Tasks != 0 || total.Buffers != 0 || total.Offloads != 0 {
 		errs = append(errs, fmt.Errorf("%d tasks, %d buffers, %d offloads", total.Tasks, total.Buffers, total.Offloads))

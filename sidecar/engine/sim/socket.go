@@ -22,6 +22,7 @@ type socket struct {
 	local, remote netip.AddrPort
 	queue         []*socket // of a listening socket
 	other         *socket   // the other end
+	pipe          *pipe     // of a pipe's end
 
 	in      []byte // arrived and not read
 	ended   bool   // the peer's FIN has arrived
@@ -42,12 +43,13 @@ const (
 	open
 	dead   // reset, or never connected
 	closed // here
+	piped  // no socket, but the end of a pipe
 )
 
 // level is what is ready now: the rules of the kernel's tcp_poll.
 func (s *socket) level() engine.Ready {
 	switch s.state {
-	case connecting, closed:
+	case connecting, closed, piped:
 		return 0
 	case listening:
 		if len(s.queue) > 0 {
