@@ -10,10 +10,10 @@ TASKS   = ./sidecar/http1 ./sidecar/message ./sidecar/upstream ./sidecar/proxy
 RACE    = ./sidecar/... ./discovery/... ./observability/... ./policy/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race lint bench fuzz soak sim check build packages
+.PHONY: help demo test test-goroutines race lint bench fuzz soak sim check build packages
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 demo: ## the whole mesh in one terminal: three services, their sidecars, and a story
 	@$(GO) run . demo
@@ -25,6 +25,10 @@ test: packages ## all tests, against a real Consul and SPIRE too (built once: 10
 	@echo "Consul and SPIRE for the tests, from the build cache or built now:"
 	@$(GO) run ./tests/tools/build consul spire-agent spire-server
 	@$(GO) run ./tests/tally -also tests/tools/taskvet ./...
+
+test-goroutines: packages ## the suites that run on the engine, on its goroutines kind
+	@$(GO) run ./tests/tools/build consul
+	@LARBOARD_ENGINE=goroutines $(GO) run ./tests/tally ./sidecar/... ./tests/e2e
 
 race: ## unit tests under the race detector, with the engine's assertions
 	@$(GO) run ./tests/tally -- -race -tags larboard_debug $(RACE)

@@ -39,7 +39,7 @@ func (s *Sidecar) reload() error {
 	if err != nil {
 		return err
 	}
-	descriptors, err := Budget(s.withoutLater(loaded), s.options.Descriptors)
+	descriptors, err := Budget(s.withoutLater(loaded), len(s.engine.Loops()), s.options.Descriptors)
 	if err != nil {
 		return err
 	}
@@ -64,6 +64,7 @@ func (s *Sidecar) reload() error {
 func (s *Sidecar) withoutLater(c *config.Config) *config.Config {
 	in := *c
 	in.Admin, in.Log, in.AccessLog, in.Loops = s.config0.Admin, s.config0.Log, s.config0.AccessLog, s.config0.Loops
+	in.Engine, in.CPUs, in.Limits.Handshakes = s.config0.Engine, s.config0.CPUs, s.config0.Limits.Handshakes
 	in.Consul, in.Identity, in.Identities = s.config0.Consul, s.config0.Identity, s.config0.Identities
 	return &in
 }
@@ -78,7 +79,10 @@ func needRestart(was, is *config.Config) (fields []string) {
 		{"admin", was.Admin, is.Admin},
 		{"log", was.Log, is.Log},
 		{"access_log", was.AccessLog, is.AccessLog},
+		{"engine", was.Engine, is.Engine},
 		{"loops", was.Loops, is.Loops},
+		{"cpus", was.CPUs, is.CPUs},
+		{"limits.handshakes", was.Limits.Handshakes, is.Limits.Handshakes},
 		{"consul", was.Consul, is.Consul},
 		{"identity", was.Identity, is.Identity},
 		{"identities", was.Identities, is.Identities},

@@ -50,11 +50,11 @@ func descriptorReserve(c *config.Config, loops int, limit uint64) uint64 {
 	return uint64(n) + min(uint64(loops*mostPipes), limit/8)
 }
 
-// Budget works out what c, as it was loaded, comes to where limit descriptors are
+// Budget works out what c, as it was loaded, comes to on so many loops where limit descriptors are
 // allowed; 0: unknown, and nothing is refused. Its error is a config.Problems with the
 // numbers and what to change.
-func Budget(loaded *config.Config, limit uint64) (Descriptors, error) {
-	c, loops := config.Expand(loaded), Loops(loaded)
+func Budget(loaded *config.Config, loops int, limit uint64) (Descriptors, error) {
+	c := config.Expand(loaded)
 	b := Descriptors{Limit: limit, Reserve: descriptorReserve(c, loops, limit), Connections: int64(c.Limits.Connections)}
 	if limit == 0 {
 		return b, nil

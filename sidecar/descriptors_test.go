@@ -35,7 +35,7 @@ limits: {connections: `
 			if len(problems) > 0 {
 				t.Fatal(problems)
 			}
-			b, err := Budget(loaded, c.limit)
+			b, err := Budget(loaded, Loops(loaded, 0), c.limit)
 			var refused config.Problems
 			switch {
 			case c.problem == "" && (err != nil || b.Connections != c.want):

@@ -99,7 +99,11 @@ func (r *rig) wait() error {
 func (r *rig) load() (*config.Config, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c, problems := config.Load("test.yaml", []byte(r.text))
+	text := r.text
+	if engine := os.Getenv("LARBOARD_ENGINE"); engine != "" {
+		text += "\nengine: " + engine + "\n" // see `make test-goroutines`
+	}
+	c, problems := config.Load("test.yaml", []byte(text))
 	return c, problems.Err()
 }
 

@@ -112,7 +112,7 @@ func (s *Sidecar) start() error {
 		return err
 	}
 	s.ready.Store(true)
-	s.log.Info("ready", "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()),
+	s.log.Info("ready", "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()), "engine", s.engine.Kind().String(),
 		"connections", d.Connections, "descriptors", d.Limit, "descriptors_reserved", d.Reserve)
 	return nil
 }

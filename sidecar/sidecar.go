@@ -31,6 +31,9 @@ type Options struct {
 	Log  *slog.Logger
 	// Descriptors is how many file descriptors the process may have; 0: unknown.
 	Descriptors uint64
+	// CPUs is how many the process may use, for those who set GOMAXPROCS to something
+	// else; 0: GOMAXPROCS.
+	CPUs int
 	// Observers are told of each exchange, beside metrics and access log.
 	Observers []observability.Observer
 	// Source, where set, replaces Consul: the demo's registry.
@@ -88,14 +91,18 @@ func New(o Options) (*Sidecar, error) {
 	}
 	s := &Sidecar{options: o, log: o.Log, config0: loaded, begun: make(chan struct{}), services: map[string]*upstream.Service{}}
 	s.stopped, s.stopNow = context.WithCancel(context.Background())
-	descriptors, err := Budget(loaded, o.Descriptors)
+	loops := Loops(loaded, o.CPUs)
+	descriptors, err := Budget(loaded, loops, o.Descriptors)
 	if err != nil {
 		return nil, err
 	}
 	s.descriptors.Store(&descriptors)
 	c := config.Expand(loaded)
-	loops := Loops(loaded)
-	if s.engine, err = engine.New(engine.Options{Loops: loops, Log: o.Log}); err != nil {
+	kind, err := engine.ParseKind(loaded.Engine)
+	if err != nil {
+		return nil, err
+	}
+	if s.engine, err = engine.New(engine.Options{Kind: kind, Loops: loops, Log: o.Log}); err != nil {
 		return nil, err
 	}
 	if err := s.build(c, loops); err != nil {
@@ -106,10 +113,16 @@ func New(o Options) (*Sidecar, error) {
 	return s, nil
 }
 
-// Loops is the number of event loops that a configuration asks for: as written, or
-// min(2, CPUs) beside a workload, or one for each CPU.
-func Loops(c *config.Config) int {
-	cpus := runtime.NumCPU()
+// Loops is the number of event loops that a configuration asks for where the process may
+// use so many CPUs (0: GOMAXPROCS, which begins as the limit of the container): as written,
+// or min(2, CPUs) beside a workload, or one for each CPU.
+func Loops(c *config.Config, cpus int) int {
+	if cpus <= 0 {
+		cpus = runtime.GOMAXPROCS(0)
+	}
+	if named := len(c.CPUs); named > 0 {
+		cpus = min(cpus, named)
+	}
 	switch {
 	case c.Loops > 0:
 		return c.Loops

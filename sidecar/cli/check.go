@@ -93,7 +93,7 @@ func checkJSON(w io.Writer, file string, c *config.Config, problems config.Probl
 
 // notes says what this host does not suffice for.
 func notes(c *config.Config) (notes config.Problems) {
-	_, err := sidecar.Budget(c, sidecar.DescriptorLimit())
+	_, err := sidecar.Budget(c, sidecar.Loops(c, 0), sidecar.DescriptorLimit())
 	errors.As(err, &notes)
 	return notes
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -43,13 +44,19 @@ func run(file string, stderr io.Writer) error {
 		errors.As(err, &problems)
 		return refuse(stderr, file, problems)
 	}
+	cpus := runtime.GOMAXPROCS(0) // still what the runtime has made of the container's limit
+	if len(c.CPUs) > 0 {
+		if err := bindCPUs(c.CPUs); err != nil {
+			return fmt.Errorf("cpus: %w", err)
+		}
+	}
 	// One more than the loops: the control plane must not wait for them, nor they
 	// for it.
-	runtime.GOMAXPROCS(max(2, sidecar.Loops(c)+1))
+	runtime.GOMAXPROCS(max(2, sidecar.Loops(c, cpus)+1))
 	lines := newLogWriter(stderr)
 	defer lines.Close()
 	log := newLogger(c.Log, lines)
-	s, err := sidecar.New(sidecar.Options{Load: load, Log: log, Descriptors: sidecar.DescriptorLimit()})
+	s, err := sidecar.New(sidecar.Options{Load: load, Log: log, CPUs: cpus, Descriptors: sidecar.DescriptorLimit()})
 	var problems config.Problems
 	if errors.As(err, &problems) {
 		return refuse(stderr, file, problems)
@@ -98,6 +105,7 @@ func loadChecked(file string) (*config.Config, config.Problems) {
 	c, problems := loadFile(file)
 	if c != nil {
 		problems = append(problems, namedFiles(c)...)
+		problems = append(problems, ofThisHost(c)...)
 		problems.Sort()
 	}
 	return c, problems

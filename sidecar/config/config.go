@@ -23,8 +23,13 @@ type Config struct {
 	Admin     Admin     `yaml:"admin"`
 	Log       Log       `yaml:"log"`
 	AccessLog AccessLog `yaml:"access_log"`
+	// Engine is what the loops stand on: EngineEvents, EngineGoroutines, or empty for what
+	// suits the system.
+	Engine string `yaml:"engine"`
 	// Loops is the number of event loops; 0 lets the proxy choose.
-	Loops     int        `yaml:"loops"`
+	Loops int `yaml:"loops"`
+	// CPUs are those that the process may run on, by number; empty: all that it is given.
+	CPUs      []int      `yaml:"cpus"`
 	Limits    Limits     `yaml:"limits"`
 	Timeouts  Timeouts   `yaml:"timeouts"`
 	Listeners []Listener `yaml:"listeners"`
@@ -68,6 +73,12 @@ const (
 	AccessLogStdout = "stdout"
 )
 
+// The values of Config.Engine.
+const (
+	EngineEvents     = "events"
+	EngineGoroutines = "goroutines"
+)
+
 // The values of Log.Format and AccessLog.Format.
 const (
 	FormatText = "text"
@@ -82,6 +93,9 @@ type Limits struct {
 	Head        Size `yaml:"head"`         // whole header section, in bytes
 	Fields      int  `yaml:"fields"`       // number of header fields
 	RequestLine Size `yaml:"request_line"` // in bytes
+	// Handshakes bounds the TLS handshakes that are computed beside the loops at once,
+	// under overload; 0: half as many as there are CPUs.
+	Handshakes int `yaml:"handshakes"`
 }
 
 // Timeouts are the process-wide values; listeners and services may override

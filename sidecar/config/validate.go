@@ -53,7 +53,12 @@ func (v *validator) process() {
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", c.Log.Format, FormatText, FormatJSON)
 	v.oneOf("access_log.format", c.AccessLog.Format, FormatText, FormatJSON)
+	if c.Engine != "" || v.given("engine") {
+		v.oneOf("engine", c.Engine, EngineEvents, EngineGoroutines)
+	}
 	v.between("loops", c.Loops, 0, 1024)
+	v.cpus(c.CPUs)
+	v.between("limits.handshakes", c.Limits.Handshakes, 0, 1024)
 	v.between("limits.connections", c.Limits.Connections, 0, MaxConnections)
 	v.between("limits.fields", c.Limits.Fields, 1, 10000)
 	v.between("limits.head", c.Limits.Head, 1<<10, 1<<20)
@@ -64,6 +69,19 @@ func (v *validator) process() {
 	v.positive("timeouts.connect", c.Timeouts.Connect)
 	v.positive("timeouts.request_head", c.Timeouts.RequestHead)
 	v.positive("timeouts.idle", c.Timeouts.Idle)
+}
+
+// maxCPU is the largest number that a Linux CPU set of fixed size holds.
+const maxCPU = 1023
+
+func (v *validator) cpus(all []int) {
+	for i, n := range all {
+		path := fmt.Sprintf("cpus[%d]", i)
+		v.between(path, n, 0, maxCPU)
+		if slices.Contains(all[:i], n) {
+			v.report(path, fmt.Sprintf("CPU %d is given twice", n))
+		}
+	}
 }
 
 // MaxConnections is more than any host has ports and memory for.

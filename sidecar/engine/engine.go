@@ -114,6 +114,9 @@ func (e *Engine) closePollers() {
 // Loops returns the loops; the slice must not be changed. Any goroutine.
 func (e *Engine) Loops() []*Loop { return e.loops }
 
+// Kind is what the engine stands on, never Native. Any goroutine.
+func (e *Engine) Kind() Kind { return e.options.Kind }
+
 // Nanos is the engine's clock, which Loop.Nanos caches. Any goroutine.
 func (e *Engine) Nanos() int64 { return e.options.Clock.Nanos() }
 

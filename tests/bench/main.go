@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench compares Larboard with HAProxy on the same work: CPU for each
 // request, memory of idle connections and latency at half of saturation, as
 // ratios with their spread (go run ./tests/bench; README.md has the method and

@@ -103,6 +103,9 @@ func (p *larboard) finish() {
 // reload.
 func (p *larboard) configure(configuration string) {
 	p.t.Helper()
+	if engine := os.Getenv("LARBOARD_ENGINE"); engine != "" && !strings.Contains(configuration, "engine:") {
+		configuration += "\nengine: " + engine + "\n" // see `make test-goroutines`
+	}
 	if !strings.Contains(configuration, "admin:") {
 		configuration += "\nadmin: {socket: admin.sock}\n"
 	}
