@@ -1,42 +1,22 @@
 package cli
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/pem"
-	"math/big"
-	"net/url"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/larboard-proxy/larboard/tests/pki"
 )
 
-// issue returns a self-signed certificate and its key as PEM; uri may be empty.
+// issue returns a certificate and its key as PEM; uri may be empty.
 func issue(t *testing.T, uri string) (cert, key string) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
+	var uris []string
 	if uri != "" {
-		u, err := url.Parse(uri)
-		if err != nil {
-			t.Fatal(err)
-		}
-		template.URIs = []*url.URL{u}
+		uris = append(uris, uri)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
+	c := pki.New(t, "authority").Issue(nil, uris...)
+	return string(pki.CertPEM(c)), string(pki.KeyPEM(t, c))
 }
 
 func encode(kind string, der []byte) string {

@@ -2,22 +2,15 @@ package compile
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/larboard-proxy/larboard/sidecar/identity"
+	"github.com/larboard-proxy/larboard/tests/pki"
 )
 
 // give makes id the identity of a holder.
@@ -31,7 +24,7 @@ func give(t *testing.T, a *identity.Authority, id spiffeid.ID, to *identity.Curr
 func TestEdgeCertificates(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"one.example", "two.example"} {
-		writePair(t, dir, name)
+		pki.Write(t, filepath.Join(dir, name), pki.SelfSigned(t, name))
 	}
 	for _, c := range []struct {
 		name, protocol string
@@ -53,27 +46,5 @@ func TestEdgeCertificates(t *testing.T) {
 				t.Error("no forwarded step")
 			}
 		})
-	}
-}
-
-func writePair(t *testing.T, dir, name string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{".pem": {Type: "CERTIFICATE", Bytes: der}, ".key": {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(filepath.Join(dir, name+file), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 }

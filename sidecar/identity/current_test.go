@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/larboard-proxy/larboard/policy"
+
+	"github.com/larboard-proxy/larboard/tests/pki"
 )
 
 // scripted is a source that hands on what the test sends.
@@ -127,7 +129,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 
 func TestStalledRotationIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		authority := (*ca)(nil).authority(t, "mesh", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(1000 * time.Hour) })
+		authority := &ca{pki.NewWith(t, "mesh", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(1000 * time.Hour) }), t}
 		var log lockedBuffer
 		current := NewCurrent(slog.New(slog.NewTextHandler(&log, nil)))
 		src := &scripted{ch: make(chan Material)}

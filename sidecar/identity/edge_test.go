@@ -17,7 +17,7 @@ import (
 // site writes a certificate for names and returns its files.
 func site(t *testing.T, dir string, authority *ca, names ...string) KeyPair {
 	t.Helper()
-	c := authority.leaf(func(c *x509.Certificate) { c.DNSNames = names })
+	c := authority.Issue(func(c *x509.Certificate) { c.DNSNames = names })
 	pair := KeyPair{Cert: filepath.Join(dir, names[0]+".pem"), Key: filepath.Join(dir, names[0]+".key")}
 	writePEM(t, pair.Key, keyBlock(t, c.PrivateKey))
 	writePEM(t, pair.Cert, certBlock(c.Certificate[0]))
@@ -31,8 +31,8 @@ func rsaSite(t *testing.T, dir string, authority *ca, name string) KeyPair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf := authority.leaf(func(c *x509.Certificate) { c.DNSNames = []string{name} }).Leaf
-	der, err := x509.CreateCertificate(rand.Reader, leaf, authority.cert, key.Public(), authority.key)
+	leaf := authority.Issue(func(c *x509.Certificate) { c.DNSNames = []string{name} }).Leaf
+	der, err := x509.CreateCertificate(rand.Reader, leaf, authority.Cert, key.Public(), authority.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func rsaSite(t *testing.T, dir string, authority *ca, name string) KeyPair {
 
 func clientOf(authority *ca, name string) *tls.Config {
 	roots := x509.NewCertPool()
-	roots.AddCert(authority.cert)
+	roots.AddCert(authority.Cert)
 	return &tls.Config{RootCAs: roots, ServerName: name, NextProtos: []string{"http/1.1"}}
 }
 

@@ -23,7 +23,7 @@ type svidFiles struct {
 
 func (f svidFiles) write(authority *ca, certificate tls.Certificate) {
 	f.t.Helper()
-	writePEM(f.t, f.bundle, certBlock(authority.cert.Raw))
+	writePEM(f.t, f.bundle, certBlock(authority.Cert.Raw))
 	writePEM(f.t, f.key, keyBlock(f.t, certificate.PrivateKey))
 	writePEM(f.t, f.cert, certBlock(certificate.Certificate[0]))
 }
@@ -71,13 +71,13 @@ func next[T any](t *testing.T, ch <-chan T) T {
 func TestFilesFollowAtomicRenames(t *testing.T) {
 	noLeaks(t)
 	f, authority := filesIn(t, t.TempDir()), newCA(t, "mesh")
-	first := authority.leaf(nil, apiID)
+	first := authority.Issue(nil, apiID)
 	f.write(authority, first)
 	materials, warnings := following(t, f.options(time.Hour))
 	if m := next(t, materials); m.ID.String() != apiID || !m.Certificate.Leaf.Equal(first.Leaf) || m.Source != "files" {
 		t.Fatalf("got %v", m)
 	}
-	second := authority.leaf(nil, apiID)
+	second := authority.Issue(nil, apiID)
 	writePEM(t, f.key, keyBlock(t, second.PrivateKey))
 	if text := next(t, warnings); !strings.Contains(text, "private key does not match") {
 		t.Errorf("the half-written pair: %q", text)
@@ -87,7 +87,7 @@ func TestFilesFollowAtomicRenames(t *testing.T) {
 		t.Errorf("got %v", m)
 	}
 	other := newCA(t, "second root")
-	writePEM(t, f.bundle, certBlock(authority.cert.Raw), certBlock(other.cert.Raw))
+	writePEM(t, f.bundle, certBlock(authority.Cert.Raw), certBlock(other.Cert.Raw))
 	if m := next(t, materials); len(m.Bundles[meshDomain]) != 2 {
 		t.Errorf("%d authorities", len(m.Bundles[meshDomain]))
 	}
@@ -104,7 +104,7 @@ func TestFilesFollowLinkSwaps(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		c := authority.leaf(nil, apiID)
+		c := authority.Issue(nil, apiID)
 		filesIn(t, filepath.Join(dir, name)).write(authority, c)
 		if err := os.Symlink(name, filepath.Join(dir, "..new")); err != nil {
 			t.Fatal(err)
@@ -146,7 +146,7 @@ func TestFilesThatAppearLater(t *testing.T) {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		c := authority.leaf(nil, apiID)
+		c := authority.Issue(nil, apiID)
 		f.write(authority, c)
 		for m := next(t, materials); !m.Certificate.Leaf.Equal(c.Leaf); m = next(t, materials) {
 		}
@@ -165,20 +165,20 @@ func TestFilesAreChecked(t *testing.T) {
 		{"truncated key", func(f svidFiles) { truncate(t, f.key) }, "svid.key"},
 		{"truncated bundle", func(f svidFiles) { truncate(t, f.bundle) }, "no certificate"},
 		{"second root truncated", func(f svidFiles) {
-			replaceFile(t, f.bundle, append(pem.EncodeToMemory(certBlock(authority.cert.Raw)), "-----BEGIN CERTIFICATE-----\nMII"...))
+			replaceFile(t, f.bundle, append(pem.EncodeToMemory(certBlock(authority.Cert.Raw)), "-----BEGIN CERTIFICATE-----\nMII"...))
 		}, "broken block after 1"},
-		{"key in the bundle", func(f svidFiles) { writePEM(t, f.bundle, keyBlock(t, authority.key)) }, `"PRIVATE KEY" block`},
+		{"key in the bundle", func(f svidFiles) { writePEM(t, f.bundle, keyBlock(t, authority.Key)) }, `"PRIVATE KEY" block`},
 		{"missing bundle", func(f svidFiles) { os.Remove(f.bundle) }, "no such file"},
-		{"another trust domain", func(f svidFiles) { f.write(authority, authority.leaf(nil, "spiffe://other.test/a")) }, `own trust domain "other.test"`},
-		{"no SPIFFE ID", func(f svidFiles) { f.write(authority, authority.leaf(nil)) }, "URI SAN"},
+		{"another trust domain", func(f svidFiles) { f.write(authority, authority.Issue(nil, "spiffe://other.test/a")) }, `own trust domain "other.test"`},
+		{"no SPIFFE ID", func(f svidFiles) { f.write(authority, authority.Issue(nil)) }, "URI SAN"},
 		{"an authority", func(f svidFiles) {
-			f.write(authority, authority.leaf(func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }, apiID))
+			f.write(authority, authority.Issue(func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }, apiID))
 		}, "CA flag"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			f := filesIn(t, t.TempDir())
-			f.write(authority, authority.leaf(nil, apiID))
+			f.write(authority, authority.Issue(nil, apiID))
 			source, err := NewFiles(f.options(0))
 			if err != nil {
 				t.Fatal(err)
@@ -220,7 +220,7 @@ func TestFilesOptionsAreChecked(t *testing.T) {
 // and survives being written again.
 func FuzzParseBundle(f *testing.F) {
 	authority := newCA(f, "mesh")
-	one := pem.EncodeToMemory(certBlock(authority.cert.Raw))
+	one := pem.EncodeToMemory(certBlock(authority.Cert.Raw))
 	f.Add(one)
 	f.Add(append(one, one...))
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"))

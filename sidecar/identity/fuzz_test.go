@@ -40,7 +40,7 @@ func FuzzCertificate(f *testing.F) {
 		{webID}, {}, {webID, apiID}, {"https://web"}, {"spiffe://mesh.test"}, {"spiffe://MESH.test/a"},
 		{"spiffe://mesh.test/a%2fb"}, {"spiffe://mesh.test/../a"}, {"spiffe://u@mesh.test/a"}, {"spiffe:opaque"},
 	} {
-		f.Add(authority.leaf(nil, uris...).Leaf.Raw)
+		f.Add(authority.Issue(nil, uris...).Leaf.Raw)
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		leaf, err := x509.ParseCertificate(der)

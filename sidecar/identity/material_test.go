@@ -8,18 +8,20 @@ import (
 	"testing"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/larboard-proxy/larboard/tests/pki"
 )
 
 func TestParseMaterial(t *testing.T) {
 	authority, other := newCA(t, "mesh"), newCA(t, "second root")
-	leaf := authority.leaf(nil, apiID)
+	leaf := authority.Issue(nil, apiID)
 	key := leaf.PrivateKey.(*ecdsa.PrivateKey)
 	sec1, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	chain := pem.EncodeToMemory(certBlock(leaf.Certificate[0]))
-	bundle := append(pem.EncodeToMemory(certBlock(authority.cert.Raw)), pem.EncodeToMemory(certBlock(other.cert.Raw))...)
+	bundle := append(pem.EncodeToMemory(certBlock(authority.Cert.Raw)), pem.EncodeToMemory(certBlock(other.Cert.Raw))...)
 	domain := spiffeid.RequireFromString(apiID).TrustDomain()
 	pkcs8 := pem.EncodeToMemory(keyBlock(t, key))
 	for _, c := range []struct {
@@ -31,11 +33,11 @@ func TestParseMaterial(t *testing.T) {
 		{"PKCS 8", "", chain, pkcs8, bundle, domain},
 		{"SEC 1, as Consul sends it", "", chain, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1}), bundle, domain},
 		{"no key", "key", chain, nil, bundle, domain},
-		{"another's key", "private key does not match", chain, pem.EncodeToMemory(keyBlock(t, newKey(t))), bundle, domain},
+		{"another's key", "private key does not match", chain, pem.EncodeToMemory(keyBlock(t, pki.NewKey(t))), bundle, domain},
 		{"no chain", "certificate", nil, pkcs8, bundle, domain},
 		{"truncated bundle", "broken block", chain, pkcs8, bundle[:len(bundle)-40], domain},
 		{"bundle of another domain", "no bundle for the own trust domain", chain, pkcs8, bundle, spiffeid.RequireTrustDomainFromString("other.test")},
-		{"an authority's certificate", "", pem.EncodeToMemory(certBlock(authority.cert.Raw)), pkcs8, bundle, domain},
+		{"an authority's certificate", "", pem.EncodeToMemory(certBlock(authority.Cert.Raw)), pkcs8, bundle, domain},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := ParseMaterial(c.chain, c.key, map[spiffeid.TrustDomain][]byte{c.domain: c.bundle}, "consul")

@@ -27,9 +27,9 @@ func TestIncompleteMaterialIsRefused(t *testing.T) {
 		{"no own bundle", func(m *Material) { m.Bundles = nil }, "no bundle for the own trust domain"},
 		{"an empty own bundle", func(m *Material) { m.Bundles[m.ID.TrustDomain()] = nil }, "no bundle for the own trust domain"},
 		{"another name", func(m *Material) { m.ID = spiffeid.RequireFromString(webID) }, "not " + webID},
-		{"two names", func(m *Material) { m.Certificate = authority.leaf(nil, apiID, webID) }, "2 URI names"},
+		{"two names", func(m *Material) { m.Certificate = authority.Issue(nil, apiID, webID) }, "2 URI names"},
 		{"an authority", func(m *Material) {
-			m.Certificate = authority.leaf(func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }, apiID)
+			m.Certificate = authority.Issue(func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }, apiID)
 		}, "authority"},
 	}
 	for _, tc := range tests {
@@ -145,7 +145,7 @@ func TestDrainConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, jitter := newWorld(t), rand.New(rand.NewPCG(1, 2))
 		s := w.own(apiID) // an hour
-		short := w.root.leaf(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Minute) }, webID)
+		short := w.root.Issue(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Minute) }, webID)
 		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{short.Leaf}}
 		if at := s.DrainConnection(state, jitter); !at.Before(short.Leaf.NotAfter) {
 			t.Errorf("drains at %s, the peer's certificate ends at %s", at, short.Leaf.NotAfter)
@@ -179,7 +179,7 @@ func BenchmarkMutualHandshake(b *testing.B) {
 func BenchmarkVerifyPeer(b *testing.B) {
 	w := newWorld(b)
 	s := w.own(apiID)
-	state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{w.root.leaf(nil, webID).Leaf}}
+	state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{w.root.Issue(nil, webID).Leaf}}
 	b.Run("remembered", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

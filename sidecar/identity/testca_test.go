@@ -1,17 +1,12 @@
 package identity
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,92 +16,21 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/larboard-proxy/larboard/tests/pki"
 )
 
 // ca is an authority of the tests that signs whatever it is asked to.
 type ca struct {
-	t    testing.TB
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	*pki.CA
+	t testing.TB
 }
 
-func newCA(t testing.TB, name string) *ca {
-	return (*ca)(nil).authority(t, name, nil)
-}
-
-// authority makes a CA signed by c, or by itself if c is nil.
-func (c *ca) authority(t testing.TB, name string, change func(*x509.Certificate)) *ca {
-	t.Helper()
-	template := &x509.Certificate{
-		Subject:   pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
-	}
-	if change != nil {
-		change(template)
-	}
-	made := &ca{t: t, key: newKey(t)}
-	signer, key := template, made.key
-	if c != nil {
-		signer, key = c.cert, c.key
-	}
-	made.cert = sign(t, template, signer, made.key, key)
-	return made
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func sign(t testing.TB, template, signer *x509.Certificate, key, signerKey *ecdsa.PrivateKey) *x509.Certificate {
-	t.Helper()
-	serial, err := serialNumber()
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber = serial
-	der, err := x509.CreateCertificate(rand.Reader, template, signer, key.Public(), signerKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// leaf makes an SVID for the URIs; change may spoil it.
-func (c *ca) leaf(change func(*x509.Certificate), uris ...string) tls.Certificate {
-	c.t.Helper()
-	template := &x509.Certificate{
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	for _, text := range uris {
-		u, err := url.Parse(text)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		template.URIs = append(template.URIs, u)
-	}
-	if change != nil {
-		change(template)
-	}
-	key := newKey(c.t)
-	leaf := sign(c.t, template, c.cert, key, c.key)
-	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
-}
+func newCA(t testing.TB, name string) *ca { return &ca{pki.New(t, name), t} }
 
 // material makes what a workload named id gets from c, trusting bundles beside.
 func (c *ca) material(id string, others map[spiffeid.TrustDomain][]*x509.Certificate) Material {
-	certificate := c.leaf(nil, id)
+	certificate := c.Issue(nil, id)
 	m := Material{
 		ID: spiffeid.RequireFromString(id), Certificate: certificate, Source: "test",
 		NotBefore: certificate.Leaf.NotBefore, NotAfter: certificate.Leaf.NotAfter,
@@ -115,7 +39,7 @@ func (c *ca) material(id string, others map[spiffeid.TrustDomain][]*x509.Certifi
 	for d, certs := range others {
 		m.Bundles[d] = certs
 	}
-	m.Bundles[m.ID.TrustDomain()] = []*x509.Certificate{c.cert}
+	m.Bundles[m.ID.TrustDomain()] = []*x509.Certificate{c.Cert}
 	return m
 }
 
@@ -226,7 +150,7 @@ func ours() []string {
 	return found
 }
 
-func parsedBundle(c *ca) []*x509.Certificate { return []*x509.Certificate{c.cert} }
+func parsedBundle(c *ca) []*x509.Certificate { return []*x509.Certificate{c.Cert} }
 
 // logTo makes a logger that calls f with the message of the first warning.
 func logTo(f func(string)) *slog.Logger {

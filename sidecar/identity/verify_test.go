@@ -11,6 +11,8 @@ import (
 
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/larboard-proxy/larboard/tests/pki"
 )
 
 const (
@@ -34,84 +36,84 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	w := &world{root: newCA(t, "mesh"), foreign: newCA(t, "foreign"), federated: newCA(t, "federated")}
-	w.intermediate = w.root.authority(t, "mesh intermediate", nil)
+	w.intermediate = &ca{w.root.Authority("mesh intermediate", nil), t}
 	return w
 }
 
 func (w *world) own(id string) *Snapshot {
 	return snapshotOf(w.root.t, w.root.material(id, map[spiffeid.TrustDomain][]*x509.Certificate{
-		spiffeid.RequireTrustDomainFromString("federated.test"): {w.federated.cert},
+		spiffeid.RequireTrustDomainFromString("federated.test"): {w.federated.Cert},
 	}))
 }
 
-func presented(c tls.Certificate, intermediates ...*ca) *tls.Certificate {
+func presented(c tls.Certificate, intermediates ...*pki.CA) *tls.Certificate {
 	for _, i := range intermediates {
-		c.Certificate = append(c.Certificate, i.cert.Raw)
+		c.Certificate = append(c.Certificate, i.Cert.Raw)
 	}
 	return &c
 }
 
 func refusalCases() []refusalCase {
-	good := func(w *world) *tls.Certificate { return presented(w.root.leaf(nil, webID)) }
+	good := func(w *world) *tls.Certificate { return presented(w.root.Issue(nil, webID)) }
 	spoilt := func(change func(*x509.Certificate)) func(w *world) *tls.Certificate {
-		return func(w *world) *tls.Certificate { return presented(w.root.leaf(change, webID)) }
+		return func(w *world) *tls.Certificate { return presented(w.root.Issue(change, webID)) }
 	}
 	return []refusalCase{
 		{"accepted", good, policy.None, ""},
 		{"accepted through an intermediate", func(w *world) *tls.Certificate {
-			return presented(w.intermediate.leaf(nil, webID), w.intermediate)
+			return presented(w.intermediate.Issue(nil, webID), w.intermediate.CA)
 		}, policy.None, ""},
 		{"accepted from a federated domain", func(w *world) *tls.Certificate {
-			return presented(w.federated.leaf(nil, "spiffe://federated.test/svc/web"))
+			return presented(w.federated.Issue(nil, "spiffe://federated.test/svc/web"))
 		}, policy.None, ""},
 		{"accepted without extended key usage", spoilt(func(c *x509.Certificate) { c.ExtKeyUsage = nil }), policy.None, ""},
 		{"accepted with a DNS name beside", spoilt(func(c *x509.Certificate) { c.DNSNames = []string{"web"} }), policy.None, ""},
 
 		{"no certificate", nil, policy.TLSNoCertificate, "no certificate was presented"},
-		{"another service", func(w *world) *tls.Certificate { return presented(w.root.leaf(nil, otherID)) },
+		{"another service", func(w *world) *tls.Certificate { return presented(w.root.Issue(nil, otherID)) },
 			policy.TLSUnknownID, "the peer is " + otherID + "; accepted: " + webID},
-		{"the accepted ID as a prefix", func(w *world) *tls.Certificate { return presented(w.root.leaf(nil, webID+"2")) },
+		{"the accepted ID as a prefix", func(w *world) *tls.Certificate { return presented(w.root.Issue(nil, webID+"2")) },
 			policy.TLSUnknownID, webID + "2"},
 		{"expired", spoilt(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-10 * time.Second) }),
 			policy.TLSExpired, "expired at"},
 		{"not yet valid", spoilt(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(10 * time.Minute) }),
 			policy.TLSExpired, "not valid before"},
 		{"expired intermediate", func(w *world) *tls.Certificate {
-			i := w.root.authority(w.root.t, "old", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
-			return presented(i.leaf(nil, webID), i)
+			i := w.root.Authority("old", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+			return presented(i.Issue(nil, webID), i)
 		}, policy.TLSExpired, "intermediate certificate"},
-		{"missing intermediate", func(w *world) *tls.Certificate { return presented(w.intermediate.leaf(nil, webID)) },
+		{"missing intermediate", func(w *world) *tls.Certificate { return presented(w.intermediate.Issue(nil, webID)) },
 			policy.TLSBadCertificate, "does not verify against the bundle"},
 		{"domain without a bundle", func(w *world) *tls.Certificate {
-			return presented(w.foreign.leaf(nil, "spiffe://foreign.test/svc/web"))
+			return presented(w.foreign.Issue(nil, "spiffe://foreign.test/svc/web"))
 		}, policy.TLSUnknownDomain, `trust domain "foreign.test"; trusted here: federated.test, mesh.test`},
-		{"own domain claimed by a foreign authority", func(w *world) *tls.Certificate { return presented(w.foreign.leaf(nil, webID)) },
+		{"own domain claimed by a foreign authority", func(w *world) *tls.Certificate { return presented(w.foreign.Issue(nil, webID)) },
 			policy.TLSBadCertificate, "does not verify against the bundle"},
-		{"own domain claimed by a federated authority", func(w *world) *tls.Certificate { return presented(w.federated.leaf(nil, webID)) },
+		{"own domain claimed by a federated authority", func(w *world) *tls.Certificate { return presented(w.federated.Issue(nil, webID)) },
 			policy.TLSBadCertificate, `bundle of "mesh.test"`},
 		{"federated domain claimed by our authority", func(w *world) *tls.Certificate {
-			return presented(w.root.leaf(nil, "spiffe://federated.test/svc/web"))
+			return presented(w.root.Issue(nil, "spiffe://federated.test/svc/web"))
 		}, policy.TLSBadCertificate, `bundle of "federated.test"`},
 		{"self-signed", func(w *world) *tls.Certificate {
 			self := newCA(w.root.t, "self")
-			return presented(self.leaf(nil, webID), self)
+			return presented(self.Issue(nil, webID), self.CA)
 		}, policy.TLSBadCertificate, "does not verify"},
-		{"two URI names", func(w *world) *tls.Certificate { return presented(w.root.leaf(nil, webID, apiID)) },
+		{"two URI names", func(w *world) *tls.Certificate { return presented(w.root.Issue(nil, webID, apiID)) },
 			policy.TLSSeveralIDs, "2 URI names, the first two " + webID + " and " + apiID},
-		{"the same URI name twice", func(w *world) *tls.Certificate { return presented(w.root.leaf(nil, webID, webID)) },
+		{"the same URI name twice", func(w *world) *tls.Certificate { return presented(w.root.Issue(nil, webID, webID)) },
 			policy.TLSSeveralIDs, "2 URI names"},
-		{"a SPIFFE ID and another URI", func(w *world) *tls.Certificate { return presented(w.root.leaf(nil, webID, "https://web")) },
+		{"a SPIFFE ID and another URI", func(w *world) *tls.Certificate { return presented(w.root.Issue(nil, webID, "https://web")) },
 			policy.TLSSeveralIDs, "https://web"},
-		{"no name at all", func(w *world) *tls.Certificate { return presented(w.root.leaf(nil)) },
+		{"no name at all", func(w *world) *tls.Certificate { return presented(w.root.Issue(nil)) },
 			policy.TLSNoID, "no URI name"},
 		{"DNS name only", func(w *world) *tls.Certificate {
-			return presented(w.root.leaf(func(c *x509.Certificate) { c.DNSNames = []string{"web.mesh.test"} }))
+			return presented(w.root.Issue(func(c *x509.Certificate) { c.DNSNames = []string{"web.mesh.test"} }))
 		}, policy.TLSNoID, `DNS name "web.mesh.test" holds no URI name`},
-		{"a URI of another scheme", func(w *world) *tls.Certificate { return presented(w.root.leaf(nil, "https://mesh.test/svc/web")) },
+		{"a URI of another scheme", func(w *world) *tls.Certificate { return presented(w.root.Issue(nil, "https://mesh.test/svc/web")) },
 			policy.TLSNoID, "no SPIFFE ID"},
-		{"a SPIFFE ID with a port", func(w *world) *tls.Certificate { return presented(w.root.leaf(nil, "spiffe://mesh.test:1/svc/web")) },
+		{"a SPIFFE ID with a port", func(w *world) *tls.Certificate { return presented(w.root.Issue(nil, "spiffe://mesh.test:1/svc/web")) },
 			policy.TLSNoID, "no SPIFFE ID"},
-		{"a trust domain as a workload", func(w *world) *tls.Certificate { return presented(w.root.leaf(nil, "spiffe://mesh.test")) },
+		{"a trust domain as a workload", func(w *world) *tls.Certificate { return presented(w.root.Issue(nil, "spiffe://mesh.test")) },
 			policy.TLSNoID, "not a workload"},
 		{"an authority as a workload", spoilt(func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }),
 			policy.TLSBadCertificate, "certificate of an authority"},
@@ -123,10 +125,10 @@ func refusalCases() []refusalCase {
 			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}
 		}), policy.TLSBadCertificate, "incompatible key usage"},
 		{"domain outside the authority's constraint", func(w *world) *tls.Certificate {
-			i := w.root.authority(w.root.t, "constrained", func(c *x509.Certificate) {
+			i := w.root.Authority("constrained", func(c *x509.Certificate) {
 				c.PermittedDNSDomainsCritical, c.PermittedURIDomains = true, []string{"elsewhere.test"}
 			})
-			return presented(i.leaf(nil, webID), i)
+			return presented(i.Issue(nil, webID), i)
 		}, policy.TLSBadCertificate, "does not verify"},
 	}
 }
@@ -229,7 +231,7 @@ func TestMutualHandshake(t *testing.T) {
 func TestVerdictsAreBoundedByTimeAndUse(t *testing.T) {
 	w := newWorld(t)
 	s := w.own(apiID)
-	leaf := w.root.leaf(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, webID)
+	leaf := w.root.Issue(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, webID)
 	state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf.Leaf}}
 	for range 2 {
 		if r := s.verifyPeer(state, x509.ExtKeyUsageClientAuth, accepting()); r != nil {

@@ -2,13 +2,8 @@ package proxy
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -16,6 +11,7 @@ import (
 	"time"
 
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
+	"github.com/larboard-proxy/larboard/tests/pki"
 )
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -170,14 +166,5 @@ func TestDrainInAHandshake(t *testing.T) {
 }
 
 func selfSigned(t *testing.T) *tls.Config {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	return &tls.Config{Certificates: []tls.Certificate{pki.SelfSigned(t)}}
 }

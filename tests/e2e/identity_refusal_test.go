@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/larboard-proxy/larboard/tests/load"
+	"github.com/larboard-proxy/larboard/tests/pki"
 )
 
 const meshDomain = "mesh.test"
@@ -67,7 +68,7 @@ type stranger struct {
 	says         []string    // of the log line
 }
 
-func strangers(mesh, other *authority) []stranger {
+func strangers(t testing.TB, mesh, other *authority) []stranger {
 	web := svcID(meshDomain, "web")
 	expired := func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
@@ -80,20 +81,20 @@ func strangers(mesh, other *authority) []stranger {
 	old := meshClient(mesh.svid("web"))
 	old.MinVersion, old.MaxVersion = 0, tls.VersionTLS12
 	stolen := mesh.svid("web")
-	stolen.PrivateKey = newKey(mesh.t)
+	stolen.PrivateKey = pki.NewKey(t)
 	return []stranger{
 		{"other trust domain", "tls_unknown_domain", meshClient(other.svid("web")), []string{svcID("other.test", "web"), "trusted here: mesh.test"}},
-		{"another domain's authority with our name", "tls_bad_certificate", meshClient(other.issue(nil, web)), []string{web, "does not verify"}},
-		{"expired", "tls_expired", meshClient(mesh.issue(expired, web)), []string{web, "expired at"}},
-		{"not yet valid", "tls_expired", meshClient(mesh.issue(future, web)), []string{web, "not valid before"}},
+		{"another domain's authority with our name", "tls_bad_certificate", meshClient(other.Issue(nil, web)), []string{web, "does not verify"}},
+		{"expired", "tls_expired", meshClient(mesh.Issue(expired, web)), []string{web, "expired at"}},
+		{"not yet valid", "tls_expired", meshClient(mesh.Issue(future, web)), []string{web, "not valid before"}},
 		{"no certificate", "tls_no_certificate", meshClient(), []string{"no certificate was presented"}},
 		{"plain text", "tls_plain_text", nil, []string{"plain text"}},
-		{"two names", "tls_several_ids", meshClient(mesh.issue(nil, web, svcID(meshDomain, "api"))), []string{"holds 2 URI names"}},
-		{"a name of another kind", "tls_no_id", meshClient(mesh.issue(nil, "https://mesh.test/svc/web")), []string{"no SPIFFE ID"}},
-		{"no name", "tls_no_id", meshClient(mesh.issue(nil)), []string{"holds no URI name"}},
-		{"the name of the domain alone", "tls_no_id", meshClient(mesh.issue(nil, "spiffe://mesh.test")), []string{"not a workload"}},
-		{"an authority's certificate", "tls_bad_certificate", meshClient(mesh.issue(ca, web)), []string{web, "certificate of an authority"}},
-		{"for servers only", "tls_bad_certificate", meshClient(mesh.issue(serverOnly, web)), []string{web, "does not verify"}},
+		{"two names", "tls_several_ids", meshClient(mesh.Issue(nil, web, svcID(meshDomain, "api"))), []string{"holds 2 URI names"}},
+		{"a name of another kind", "tls_no_id", meshClient(mesh.Issue(nil, "https://mesh.test/svc/web")), []string{"no SPIFFE ID"}},
+		{"no name", "tls_no_id", meshClient(mesh.Issue(nil)), []string{"holds no URI name"}},
+		{"the name of the domain alone", "tls_no_id", meshClient(mesh.Issue(nil, "spiffe://mesh.test")), []string{"not a workload"}},
+		{"an authority's certificate", "tls_bad_certificate", meshClient(mesh.Issue(ca, web)), []string{web, "certificate of an authority"}},
+		{"for servers only", "tls_bad_certificate", meshClient(mesh.Issue(serverOnly, web)), []string{web, "does not verify"}},
 		{"somebody else's certificate", "tls_handshake", meshClient(stolen), []string{"signature"}},
 		{"TLS 1.2", "tls_handshake", old, []string{"version"}},
 	}
@@ -110,7 +111,7 @@ func TestStrangersAreRefusedAndNamed(t *testing.T) {
 	}))
 	// A listener for each case: lines alike are written once in a while only.
 	const inbound = "- {name: %s, address: 127.0.0.1:0, service: api, tls: {spiffe: {}}, allow: [%q]}\n"
-	cases, web := strangers(mesh, other), svcID(meshDomain, "web")
+	cases, web := strangers(t, mesh, other), svcID(meshDomain, "web")
 	var listeners strings.Builder
 	fmt.Fprintf(&listeners, "listeners:\n"+inbound, "friends", web)
 	for i := range cases {
@@ -188,11 +189,11 @@ func TestEndpointThatIsSomebodyElse(t *testing.T) {
 	}{
 		{"another service", "upstream_tls_identity", serverConfig(mesh.svid("billing")), svcID(meshDomain, "billing")},
 		{"another trust domain", "upstream_tls_identity", serverConfig(other.svid("api")), svcID("other.test", "api")},
-		{"another authority", "upstream_tls_identity", serverConfig(other.issue(nil, api)), "does not verify"},
-		{"expired", "upstream_tls_identity", serverConfig(mesh.issue(func(c *x509.Certificate) {
+		{"another authority", "upstream_tls_identity", serverConfig(other.Issue(nil, api)), "does not verify"},
+		{"expired", "upstream_tls_identity", serverConfig(mesh.Issue(func(c *x509.Certificate) {
 			c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
 		}, api)), "expired at"},
-		{"two names", "upstream_tls_identity", serverConfig(mesh.issue(nil, api, svcID(meshDomain, "web"))), "2 URI names"},
+		{"two names", "upstream_tls_identity", serverConfig(mesh.Issue(nil, api, svcID(meshDomain, "web"))), "2 URI names"},
 		{"plain text", "upstream_tls", nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

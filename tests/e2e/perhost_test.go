@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/larboard-proxy/larboard/tests/load"
+	"github.com/larboard-proxy/larboard/tests/pki"
 	"github.com/larboard-proxy/larboard/tests/real"
 )
 
@@ -64,7 +65,7 @@ func TestOneProxyForAHost(t *testing.T) {
 
 	// Each answers as itself.
 	cert, key := domain.Signer()
-	caller := (&authority{t: t, domain: meshDomain, cert: cert, key: key}).svid("caller")
+	caller := pki.Of(t, cert, key).Issue(nil, domain.ID("/caller"))
 	for _, name := range []string{"web", "batch"} {
 		if id := peerID(t, host.address(name+".inbound"), caller); id != domain.ID("/"+name) {
 			t.Errorf("the listener of %s is %s", name, id)

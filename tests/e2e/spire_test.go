@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/larboard-proxy/larboard/tests/load"
+	"github.com/larboard-proxy/larboard/tests/pki"
 	"github.com/larboard-proxy/larboard/tests/real"
 )
 
@@ -85,10 +86,10 @@ func TestSPIREFederation(t *testing.T) {
 	traffic.endClean()
 
 	cert, key := away.Signer()
-	forger := &authority{t: t, domain: "away.test", cert: cert, key: key}
+	forger := pki.Of(t, cert, key)
 	t.Run("a caller with the other domain's name", func(t *testing.T) {
 		for id, reason := range map[string]string{home.ID("/web"): "tls_bad_certificate", home.ID("/api"): "tls_bad_certificate"} {
-			if status, _, err := ask(pair.called.address("inbound"), meshClient(forger.issue(nil, id))); err == nil {
+			if status, _, err := ask(pair.called.address("inbound"), meshClient(forger.Issue(nil, id))); err == nil {
 				t.Errorf("%s was answered with %d", id, status)
 			}
 			eventually(t, patience, "the refusal is named", func() error {
@@ -99,12 +100,12 @@ func TestSPIREFederation(t *testing.T) {
 			})
 		}
 		// The same hand with its own domain's name is let in: the name was the fault.
-		if status, _, err := ask(pair.called.address("inbound"), meshClient(forger.issue(nil, away.ID("/web")))); err != nil || status != 200 {
+		if status, _, err := ask(pair.called.address("inbound"), meshClient(forger.Issue(nil, away.ID("/web")))); err != nil || status != 200 {
 			t.Errorf("an SVID of away.test: %d %v", status, err)
 		}
 	})
 	t.Run("an endpoint with the other domain's name", func(t *testing.T) {
-		endpoint := meshServer(t, serverConfig(forger.issue(nil, home.ID("/api"))), named("forged"))
+		endpoint := meshServer(t, serverConfig(forger.Issue(nil, home.ID("/api"))), named("forged"))
 		caller := startSPIRECaller(t, away, home.ID("/api"), endpoint)
 		caller.waitBundles(2)
 		status, body, header := get(t, "http://"+caller.address("api")+"/")
@@ -115,7 +116,7 @@ func TestSPIREFederation(t *testing.T) {
 
 	home.Unfederate(away)
 	pair.called.waitBundles(1)
-	if status, _, err := ask(pair.called.address("inbound"), meshClient(forger.issue(nil, away.ID("/web")))); err == nil {
+	if status, _, err := ask(pair.called.address("inbound"), meshClient(forger.Issue(nil, away.ID("/web")))); err == nil {
 		t.Errorf("answered with %d after the bundle was withdrawn", status)
 	}
 	eventually(t, patience, "the foreign domain is unknown again", func() error {

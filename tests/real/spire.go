@@ -73,7 +73,8 @@ func SPIRE(t testing.TB, o SPIREOptions) *SPIREDomain {
 	return s
 }
 
-// The configurations of server and agent; what stands between @ is filled in.
+// The configurations of server and agent; what stands between @ is filled in. The agent
+// lives longer than its SVIDs: one that is down past its own certificate may not return.
 const (
 	serverConfig = `
 server {
@@ -84,6 +85,7 @@ server {
   data_dir = "@DIR@/server"
   log_level = "INFO"
   default_x509_svid_ttl = "@TTL@"
+  agent_ttl = "1h"
   federation { bundle_endpoint { address = "127.0.0.1" port = @BUNDLES@ refresh_hint = "2s" profile "https_spiffe" {} } }
 }
 plugins {
