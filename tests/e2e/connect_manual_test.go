@@ -162,4 +162,3 @@ func secretsStay(t testing.TB, p *larboard, secrets ...string) {
 		}
 	}
 }
-

@@ -64,18 +64,7 @@ func echo(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				_, _ = io.Copy(conn, conn)
-			}()
-		}
-	}()
+	go serveEcho(l)
 	return l.Addr().String()
 }
 
@@ -189,5 +178,40 @@ func TestConnectInterop(t *testing.T) {
 		live["built-in to larboard"] = echoed(t, theirs.Upstream["api"])
 		live["larboard to larboard"] = echoed(t, ours.address("api"))
 		echoed(t, ours.address("db"))
+	}
+}
+
+// TestConnectReload: who decides about callers changes with the configuration, for
+// connections that live too.
+func TestConnectReload(t *testing.T) {
+	t.Parallel()
+	m := newConnect(t, real.ConsulOptions{})
+	m.agent.Intend("api", real.Source{Name: "web", Action: "deny"})
+	file := func(callers string) string {
+		return m.common() + fmt.Sprintf("identity: {consul: {}}\nworkload: {service: api, address: %q, listen: 127.0.0.1:0, protocol: tcp, %s}\n", echo(t), callers)
+	}
+	api := start(t, "api", file(`allow: ["/ns/default/dc/dc1/svc/web"]`))
+	m.agent.RegisterProxy("api-1", "api", api.address("inbound"))
+	web := m.caller([]string{"api"}, nil)
+	live := echoed(t, web.address("api"))
+
+	reload := func(callers string) {
+		t.Helper()
+		api.configure(file(callers))
+		if status, body := api.reload(); status != http.StatusOK {
+			t.Fatalf("reload: %d %s", status, body)
+		}
+	}
+	reload("intentions: true")
+	cut(t, live, time.Now())
+	refused(t, web.address("api"))
+	var v struct{ Destinations []struct{ Destination string } }
+	if api.view("/api/v1/intentions", &v); len(v.Destinations) != 1 || v.Destinations[0].Destination != "api" {
+		t.Errorf("watched: %+v", v)
+	}
+	reload(`allow: ["/ns/default/dc/dc1/svc/web"]`)
+	echoed(t, web.address("api"))
+	if api.view("/api/v1/intentions", &v); len(v.Destinations) != 0 {
+		t.Errorf("still watched: %+v", v)
 	}
 }
