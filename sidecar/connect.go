@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -58,8 +59,8 @@ func (s *connectCA) LastError() string {
 // Run implements identity.Source.
 func (s *connectCA) Run(ctx context.Context, out func(identity.Material)) error {
 	ctx, cancel := context.WithCancel(ctx)
-	news, ended := make(chan func()), make(chan error, 2)
-	tell := func(f func()) {
+	news, ended := make(chan func() bool), make(chan error, 2)
+	tell := func(f func() bool) {
 		select {
 		case news <- f:
 		case <-ctx.Done():
@@ -67,24 +68,45 @@ func (s *connectCA) Run(ctx context.Context, out func(identity.Material)) error 
 	}
 	var watches sync.WaitGroup
 	watches.Go(func() {
-		ended <- s.client.WatchLeaf(ctx, s.service, func(l consul.Leaf) { tell(func() { s.leaf = &l; s.note(leafFailure, nil) }) },
+		ended <- s.client.WatchLeaf(ctx, s.service, func(l consul.Leaf) { tell(func() bool { return s.setLeaf(l) }) },
 			func(err error) { s.fail(ctx, leafFailure, err) })
 	})
 	watches.Go(func() {
-		ended <- s.client.WatchRoots(ctx, func(r consul.Roots) { tell(func() { s.roots = &r; s.note(rootsFailure, nil) }) },
+		ended <- s.client.WatchRoots(ctx, func(r consul.Roots) { tell(func() bool { return s.setRoots(r) }) },
 			func(err error) { s.fail(ctx, rootsFailure, err) })
 	})
 	defer watches.Wait()
 	defer cancel()
 	for {
 		select {
-		case f := <-news:
-			f()
-			s.combine(out)
+		case changes := <-news:
+			if changes() {
+				s.combine(out)
+			}
 		case err := <-ended:
 			return err
 		}
 	}
+}
+
+// setLeaf and setRoots take an answer and report whether it says anything new. What is
+// handed out again would make every connection anew.
+func (s *connectCA) setLeaf(l consul.Leaf) bool {
+	s.note(leafFailure, nil)
+	if s.leaf != nil && *s.leaf == l {
+		return false
+	}
+	s.leaf = &l
+	return true
+}
+
+func (s *connectCA) setRoots(r consul.Roots) bool {
+	s.note(rootsFailure, nil)
+	if s.roots != nil && s.roots.TrustDomain == r.TrustDomain && slices.Equal(s.roots.PEM, r.PEM) {
+		return false
+	}
+	s.roots = &r
+	return true
 }
 
 // combine hands out what leaf and roots make together.

@@ -204,6 +204,8 @@ func TestConnectCA(t *testing.T) {
 	}
 	untilError(t, source, "")
 
+	agent.set("roots", rootsOf(first)) // the same again
+	agent.set("web", agent.answers["web"])
 	agent.set("web", second.leaf(webID)) // before its authority is known
 	untilError(t, source, "does not verify against consul's roots")
 	agent.set("roots", rootsOf(second, first))

@@ -37,9 +37,9 @@ type Leaf struct {
 // leafNeeds is the permission to act as a service.
 const leafNeeds = "service:write for the service whose certificate it is"
 
-// WatchLeaf calls out with the certificate of a service now and whenever Consul has
-// renewed it, and fail with each error, until ctx ends. Both are called from one
-// goroutine. It returns ctx's error, or one for a name that no service can have.
+// WatchLeaf calls out with each answer about the certificate of a service, which need
+// not bring anything new, and fail with each error, until ctx ends. Both are called from
+// one goroutine. It returns ctx's error, or one for a name that no service can have.
 //
 // The agent makes the key and renews the certificate by itself, at a time of its
 // choice between 60 and 90 % of its life, as long as somebody asks.

@@ -12,16 +12,15 @@ import (
 type Roots struct {
 	// TrustDomain is the part of every SPIFFE ID of this Consul after spiffe://.
 	TrustDomain string
-	// Active is the ID of the root that signs now, for the log.
-	Active string
 	// PEM holds one certificate each.
 	PEM []string
 }
 
 var errNoRoots = errors.New("answered without an authority: is Connect enabled?")
 
-// WatchRoots calls out with the roots now and at each change, and fail with each
-// error, until ctx ends, whose error it returns. Both are called from one goroutine.
+// WatchRoots calls out with each answer, which need not bring anything new, and fail
+// with each error, until ctx ends, whose error it returns. Both are called from one
+// goroutine.
 func (c *Client) WatchRoots(ctx context.Context, out func(Roots), fail func(error)) error {
 	const what = "watch connect roots"
 	w := watch[*api.CARootList]{
@@ -43,7 +42,7 @@ func (c *Client) WatchRoots(ctx context.Context, out func(Roots), fail func(erro
 }
 
 func rootsOf(list *api.CARootList) Roots {
-	r := Roots{TrustDomain: list.TrustDomain, Active: list.ActiveRootID}
+	r := Roots{TrustDomain: list.TrustDomain}
 	for _, root := range list.Roots {
 		if root != nil {
 			r.PEM = append(r.PEM, root.RootCertPEM)

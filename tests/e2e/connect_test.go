@@ -205,7 +205,9 @@ func TestConnectReload(t *testing.T) {
 	reload("intentions: true")
 	cut(t, live, time.Now())
 	refused(t, web.address("api"))
-	var v struct{ Destinations []struct{ Destination string } }
+	var v struct {
+		Destinations []struct{ Destination string }
+	}
 	if api.view("/api/v1/intentions", &v); len(v.Destinations) != 1 || v.Destinations[0].Destination != "api" {
 		t.Errorf("watched: %+v", v)
 	}
