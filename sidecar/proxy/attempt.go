@@ -58,6 +58,7 @@ func (x *Exchange) await() error {
 		}
 		if x.Resp.Status >= 200 || x.Resp.Status == 101 {
 			x.record.ResponseHead = x.since(x.picked)
+			x.up.Answered()
 			return x.heed()
 		}
 		if x.Req.Framing.Minor == 0 {

@@ -258,6 +258,25 @@ func TestSimPoolGivesUpFirst(t *testing.T) {
 	p.Close()
 }
 
+// TestSimPoolKnowsHowLongTheEndpointHasWaited: an endpoint that has said its whole answer
+// waits from then on, however long the client takes to read it.
+func TestSimPoolKnowsHowLongTheEndpointHasWaited(t *testing.T) {
+	s := newStage(t, calm(), HTTP, func(c *ListenerConfig, _ *upstream.Settings) {
+		c.Timeouts.Body = time.Minute
+	}, originAddr)
+	o := s.origin(originAddr, func(p *sim.Peer, _ request) { p.Send(ok(strings.Repeat("x", 200_000))) })
+	p := s.dial(get1("/"))
+	p.Stall()
+	s.w.RunFor(s.service.Settings().Timeouts.Idle * 95 / 100)
+	p.Resume()
+	s.answered(p, 1, time.Second)
+	s.w.RunFor(10 * time.Millisecond)
+	if !o.Peers()[0].Over() {
+		t.Error("the connection is pooled though its endpoint is about to close it")
+	}
+	p.Close()
+}
+
 // TestSimHalfClosedTunnelIsDrained: a tunnel that is cut when one direction has ended is
 // recorded as drained, like any other.
 func TestSimHalfClosedTunnelIsDrained(t *testing.T) {

@@ -47,6 +47,8 @@ type Conn struct {
 	idleFor time.Duration
 	onIdle  func()
 
+	answered int64 // Nanos of the last answer's head; 0: none has come
+
 	// For judging the endpoint again; see live.
 	service    *Service
 	member     *Member // as chosen
@@ -149,19 +151,37 @@ func idleFor(set time.Duration) time.Duration { return set - set/10 }
 // Put gives a connection back after its exchange. One that cannot carry another
 // is closed.
 func (l *Local) Put(c *Conn) {
-	if c.pool == nil || c.pool.retired || !c.Reusable() || (c.expires != 0 && l.loop.Nanos() >= c.expires) || c.Transport.Pending() {
+	wait, ok := c.mayWait(l.loop.Nanos())
+	if !ok || c.pool == nil || c.pool.retired || !c.Reusable() || c.Transport.Pending() {
 		l.close(c)
 		return
 	}
 	c.Client.Release()
 	c.user = engine.TaskRef{}
-	wait := c.idleFor
-	if left := time.Duration(c.expires - l.loop.Nanos()); c.expires != 0 && (wait == 0 || left < wait) {
-		wait = left
-	}
 	c.raw.ReadWithin(wait)
 	c.pool.idle = append(c.pool.idle, c)
 	c.raw.OnReadable(c.onIdle)
+}
+
+// Answered notes that the head of an answer has come. From then on the endpoint may be
+// done with the exchange, whenever our client has taken the rest of it.
+func (c *Conn) Answered() { c.answered = c.raw.Loop().Nanos() }
+
+// mayWait says for how long, 0: for ever; not ok: not at all.
+func (c *Conn) mayWait(now int64) (wait time.Duration, ok bool) {
+	if wait = c.idleFor; wait > 0 && c.answered > 0 {
+		if wait -= time.Duration(now - c.answered); wait <= 0 {
+			return 0, false
+		}
+	}
+	if c.expires == 0 {
+		return wait, true
+	}
+	left := time.Duration(c.expires - now)
+	if wait == 0 || left < wait {
+		wait = left
+	}
+	return wait, left > 0
 }
 
 // Raw returns the engine's connection, for deadlines.
