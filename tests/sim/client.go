@@ -32,7 +32,9 @@ type session struct {
 	queue  []*leg // sent and not answered
 	said   bool   // the last answer announced the close
 	used   time.Time
-	shut   bool // the outgoing direction ends behind what was sent
+	wrote  time.Time // when something was last asked before what is in the queue now
+	last   time.Time // when something was last asked
+	shut   bool      // the outgoing direction ends behind what was sent
 }
 
 func (n *node) session(port int) *session { return &session{node: n, port: port} }
@@ -41,6 +43,10 @@ func (s *session) mesh() *mesh { return s.node.mesh }
 
 // send asks. The session dials if it has no connection.
 func (s *session) send(l *leg) {
+	if len(s.queue) == 0 {
+		s.wrote = s.last
+	}
+	s.last = s.mesh().world.Now()
 	s.queue = append(s.queue, l)
 	if s.peer == nil {
 		s.dial()
@@ -146,6 +152,9 @@ func (s *session) end() {
 		s.said = true
 	}
 	if s.said {
+		if len(s.queue) > 0 {
+			s.mesh().count("clients", "asked again after an announced close")
+		}
 		s.again()
 	}
 	l.done(l)
@@ -158,12 +167,29 @@ func (s *session) again() {
 	peer.Close()
 	s.peer, s.queue = nil, nil
 	for _, l := range queue {
-		s.mesh().count("clients", "asked again after an announced close")
 		s.send(l)
 	}
 	if s.shut && s.peer != nil {
 		s.peer.CloseWrite()
 	}
+}
+
+// metIdleClose reports that the connection was given up for its idleness at the moment in
+// which it was used again: HTTP/1.1 cannot tell, and a client asks again. The proxy counts
+// from when it has written an answer, which a client that stalls reads later.
+func (s *session) metIdleClose() bool {
+	m := s.mesh()
+	if len(s.queue) == 0 || s.queue[0].answer != nil || s.used.IsZero() {
+		return false
+	}
+	for _, l := range s.queue {
+		if l.call.ran[l.service] > 0 {
+			return false
+		}
+	}
+	idle, err := time.ParseDuration(m.plan.idle)
+	const moment = 100 * time.Millisecond
+	return err == nil && s.last.Sub(s.wrote) > idle-moment && m.world.Now().Sub(s.last) < moment
 }
 
 // closed is the end of a connection: what was not answered has failed, the first of them
@@ -172,6 +198,12 @@ func (s *session) closed(p *network.Peer) {
 	err := "closed"
 	if p.Err() != nil {
 		err = p.Err().Error()
+	}
+	if s.metIdleClose() {
+		m := s.mesh()
+		m.count("clients", "met the close of an idle connection")
+		s.again()
+		return
 	}
 	p.Close()
 	queue := s.queue
