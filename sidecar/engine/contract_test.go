@@ -76,14 +76,15 @@ func (k *pair) must(err error) {
 func (k *pair) events() []string {
 	seen := map[uint64]engine.Ready{}
 	var events [16]engine.Event
-	for {
-		n, err := k.p.Wait(events[:], 40*time.Millisecond)
+	for quiet := 0; quiet < 3; { // a wait may return early
+		n, err := k.p.Wait(events[:], 20*time.Millisecond)
 		k.must(err)
 		for _, e := range events[:n] {
 			seen[e.Token] |= e.Ready
 		}
-		if n == 0 {
-			break
+		quiet++
+		if n > 0 {
+			quiet = 0
 		}
 	}
 	var all []string

@@ -11,7 +11,7 @@ import (
 //
 // Cost: one epoll_pwait a turn, amortised over the connections that are ready; sockets are
 // registered once for both directions, so there is no epoll_ctl after Add. Polling (timeout
-// 0) and the socket calls do not enter the Go scheduler; waiting does.
+// 0), the first millisecond of a wait and the socket calls do not enter the Go scheduler.
 type epoll struct {
 	sockets
 	fd     int

@@ -31,6 +31,7 @@ type recipe struct {
 // recipes has those that need one.
 var recipes = map[string]recipe{
 	"consul":      {expect: "about 4 to 8 minutes with two cores"},
+	"ghostunnel":  {cgo: true, expect: "about a minute with two cores, and a C compiler"},
 	"staticcheck": {expect: "about half a minute with two cores"},
 	"spire-agent": {module: "spire", pkg: "github.com/spiffe/spire/cmd/spire-agent",
 		expect: "about 5 minutes with two cores"},
