@@ -72,6 +72,7 @@ func (c *Config) addUpstream(u *Upstream, name string) {
 	l := Listener{}
 	l.setDefaults()
 	l.Name, l.Direction, l.Address = name, Outbound, Addresses{u.Bind}
+	l.SocketMode = u.SocketMode
 	l.Protocol, l.Service = u.Protocol, name
 	c.Listeners = append(c.Listeners, l)
 }

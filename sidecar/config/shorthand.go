@@ -27,10 +27,12 @@ type Workload struct {
 // that name, that one is used as it stands; otherwise the rest of the fields say
 // what it is.
 type Upstream struct {
-	Service  string   `yaml:"service"`
-	Bind     string   `yaml:"bind"` // IP:port
-	Protocol Protocol `yaml:"protocol"`
-	Balance  Balance  `yaml:"balance"`
+	Service string `yaml:"service"`
+	Bind    string `yaml:"bind"` // IP:port or unix:///path
+	// SocketMode is as Listener.SocketMode.
+	SocketMode SocketMode `yaml:"socket_mode"`
+	Protocol   Protocol   `yaml:"protocol"`
+	Balance    Balance    `yaml:"balance"`
 	// Without Discovery and Endpoints: the mesh proxies that Consul knows for the
 	// service.
 	Discovery Discovery  `yaml:"discovery"`

@@ -103,16 +103,16 @@ func (v *validator) unixAddress(path, text string) {
 }
 
 // socketMode checks that there is a socket to give the mode to.
-func (v *validator) socketMode(path string, l *Listener) {
+func (v *validator) socketMode(path string, mode SocketMode, addresses ...string) {
 	at := join(path, "socket_mode")
-	if l.SocketMode == "" {
+	if mode == "" {
 		return
 	}
-	if n, err := strconv.ParseUint(string(l.SocketMode), 8, 32); err != nil || n > 0o777 {
-		v.report(at, fmt.Sprintf("%q is not a file mode; write octal digits up to 0777, like 0660", string(l.SocketMode)))
+	if n, err := strconv.ParseUint(string(mode), 8, 32); err != nil || n > 0o777 {
+		v.report(at, fmt.Sprintf("%q is not a file mode; write octal digits up to 0777, like 0660", string(mode)))
 		return
 	}
-	for _, one := range l.Address {
+	for _, one := range addresses {
 		if strings.HasPrefix(one, "unix://") {
 			return
 		}

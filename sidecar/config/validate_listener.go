@@ -9,7 +9,7 @@ import (
 func (v *validator) listener(path string, l *Listener) {
 	v.name(join(path, "name"), l.Name)
 	v.addresses(path, l.Address)
-	v.socketMode(path, l)
+	v.socketMode(path, l.SocketMode, l.Address...)
 	v.protocol(join(path, "protocol"), l.Protocol)
 	v.oneOf(join(path, "direction"), string(l.Direction), string(Inbound), string(Outbound))
 	v.listenerTLS(path, l)

@@ -73,6 +73,7 @@ func (v *validator) upstream(path string, u *Upstream) {
 	v.name(join(path, "service"), u.Service)
 	if v.required(join(path, "bind"), u.Bind) {
 		v.address(join(path, "bind"), u.Bind, true)
+		v.socketMode(path, u.SocketMode, u.Bind)
 	}
 	v.protocol(join(path, "protocol"), u.Protocol)
 	if u.Service != "" && v.config.service(u.Service) != nil {

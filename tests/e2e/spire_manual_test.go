@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,9 +20,10 @@ func manualBlocks(t testing.TB, page, language, with string) (found []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
-		if m[1] == language && strings.Contains(m[2], with) {
-			found = append(found, m[2])
+	for _, m := range regexp.MustCompile("(?ms)^( *)```([a-z]+)\n(.*?)^ *```$").FindAllStringSubmatch(string(text), -1) {
+		if m[2] == language && strings.Contains(m[3], with) {
+			lines := strings.ReplaceAll("\n"+m[3], "\n"+m[1], "\n") // within a list item
+			found = append(found, strings.TrimPrefix(lines, "\n"))
 		}
 	}
 	if len(found) == 0 {
@@ -77,7 +79,13 @@ func TestManualPerHost(t *testing.T) {
 	}
 	site := regexp.MustCompile(`(listen|bind): [0-9.]+:\d+`)
 	for _, text := range manualBlocks(t, "per-host.md", "yaml", "workloads:") {
-		text = strings.ReplaceAll(text, "unix:///run/spire/agent.sock", domain.Socket)
+		dir := shortDir(t)
+		for _, user := range []string{"web", "batch"} {
+			if err := os.Mkdir(filepath.Join(dir, user), 0o750); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text = strings.NewReplacer("unix:///run/spire/agent.sock", domain.Socket, "/run/larboard", dir).Replace(text)
 		p := start(t, "the manual's host", site.ReplaceAllString(text, "$1: 127.0.0.1:0"))
 		eventually(t, patience, "both identities", func() error {
 			if all := p.identityViews(); all["web"].ID == "" || all["batch"].ID == "" {
@@ -86,7 +94,10 @@ func TestManualPerHost(t *testing.T) {
 			return nil
 		})
 		for _, name := range []string{"web.inbound", "web.api", "batch.inbound", "batch.api"} {
-			p.address(name)
+			socket, ok := strings.CutPrefix(p.address(name), "unix://")
+			if info, err := os.Stat(socket); ok && (err != nil || info.Mode().Perm() != 0o666) {
+				t.Errorf("%s: %v %v", socket, info, err)
+			}
 		}
 	}
 }
