@@ -83,6 +83,9 @@ func (s *Sidecar) startControl(ctx context.Context) {
 	if s.access != nil {
 		s.run("access log", func() error { return s.access.Run(ctx) })
 	}
+	if s.options.Changes != nil {
+		s.run("configuration", func() error { return s.options.Changes(ctx, func() { _ = s.Reload() }) }) // its outcome is logged
+	}
 	for _, a := range s.admin {
 		s.run("admin", func() error { return a.Run(ctx) })
 	}

@@ -28,7 +28,10 @@ type Options struct {
 	// Load reads the configuration; called at start and at each reload. Problems of
 	// the file are a config.Problems error.
 	Load func() (*config.Config, error)
-	Log  *slog.Logger
+	// Changes, where set, calls reload whenever Load would return something else, until
+	// ctx ends. reload blocks for the length of a reload.
+	Changes func(ctx context.Context, reload func()) error
+	Log     *slog.Logger
 	// Descriptors is how many file descriptors the process may have; 0: unknown.
 	Descriptors uint64
 	// CPUs is how many the process may use, for those who set GOMAXPROCS to something

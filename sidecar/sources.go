@@ -26,17 +26,22 @@ func (s *sources) init(c *config.Config, o Options, log *slog.Logger) error {
 	if s.replace != nil {
 		return nil
 	}
+	var err error
+	s.consul, err = NewConsul(&c.Consul, log)
+	return err
+}
+
+// NewConsul returns a client for the agent that c describes. It opens no connection.
+func NewConsul(c *config.Consul, log *slog.Logger) (*consul.Client, error) {
 	options := consul.Options{
-		Address: c.Consul.Address, Token: c.Consul.Token.Reveal(), TokenFile: c.Consul.TokenFile,
-		Datacenter: c.Consul.Datacenter, Namespace: c.Consul.Namespace, Partition: c.Consul.Partition,
-		Wait: c.Consul.Wait.D(), Log: log,
+		Address: c.Address, Token: c.Token.Reveal(), TokenFile: c.TokenFile,
+		Datacenter: c.Datacenter, Namespace: c.Namespace, Partition: c.Partition,
+		Wait: c.Wait.D(), Log: log,
 	}
-	if t := c.Consul.TLS; t != nil {
+	if t := c.TLS; t != nil {
 		options.TLS = consul.TLS{CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName}
 	}
-	var err error
-	s.consul, err = consul.New(options)
-	return err
+	return consul.New(options)
 }
 
 // specs says where each service's endpoints come from, the endpoints of the

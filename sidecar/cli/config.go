@@ -12,26 +12,36 @@ func newConfig() *cobra.Command {
 		Short: "Print what a configuration comes to: shorthand expanded, defaults filled in",
 		Long: `Config reads a configuration file and prints the listeners and services that it
 comes to, with every default in force. What it prints means the same as what it
-read. Secrets are replaced by a placeholder.`,
+read. Secrets are replaced by a placeholder. With --sidecar-for it prints what the
+definition of a sidecar in Consul comes to.`,
 		Example: `  larboard config -c sidecar.yaml
+  larboard config --sidecar-for web
   larboard config -c sidecar.yaml --output json | jq '.services[].name'`,
 		Args: noArguments,
 	}
-	file := configFlag(cmd)
+	from := originFlags(cmd)
 	output := outputFlag(cmd, "yaml", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := output.valid(); err != nil {
 			return err
 		}
-		c, problems := loadFile(*file)
+		o, err := from()
+		if err != nil {
+			return err
+		}
+		o.log = newLogger(config.Log{}, cmd.ErrOrStderr())
+		c, problems, err := o.load()
+		if err != nil {
+			return err
+		}
 		if len(problems) > 0 {
-			return refuse(cmd.ErrOrStderr(), *file, problems)
+			return refuse(cmd.ErrOrStderr(), o.name(), problems)
 		}
 		print := config.Print
 		if output.value == "json" {
 			print = config.PrintJSON
 		}
-		_, err := cmd.OutOrStdout().Write(print(config.Expand(c)))
+		_, err = cmd.OutOrStdout().Write(print(config.Expand(c)))
 		return err
 	}
 	return cmd

@@ -18,6 +18,14 @@ const maxRead = 16 << 20
 // any other. The configuration is not to be used where there are problems, except
 // to look for more; it may be nil then.
 func loadFile(name string) (*config.Config, config.Problems) {
+	data, problems := readFile(name)
+	if problems != nil {
+		return nil, problems
+	}
+	return config.Load(name, data)
+}
+
+func readFile(name string) ([]byte, config.Problems) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, config.Problems{{File: name, Message: "cannot be read: " + plain(err)}}
@@ -27,7 +35,7 @@ func loadFile(name string) (*config.Config, config.Problems) {
 	if err != nil {
 		return nil, config.Problems{{File: name, Message: "cannot be read: " + plain(err)}}
 	}
-	return config.Load(name, data)
+	return data, nil
 }
 
 // readNamed reads a file that the configuration names.

@@ -23,26 +23,39 @@ func newRun() *cobra.Command {
 		Short: "Run the proxy",
 		Long: `Runs the proxy until SIGTERM or SIGINT, which drain it: what is under way ends,
 within timeouts.drain. A second one ends it at once. SIGHUP reads the
-configuration again; one with problems is refused and the old one stays.`,
+configuration again; one with problems is refused and the old one stays.
+
+With --sidecar-for it is the sidecar that is registered in Consul for a service, and
+needs no file: ports, upstreams and protocols come from the definition, whose changes
+take effect at once, the identity from Connect. The agent is found as the commands of
+Consul find it, by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on. A file given with
+-c may add the rest: admin, log, timeouts.`,
 		Example: `  larboard run -c larboard.yaml
+  larboard run --sidecar-for web       instead of: consul connect proxy -sidecar-for web
   kill -HUP $(pidof larboard)          reload`,
 		Args: noArguments,
 	}
-	file := configFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return run(*file, cmd.ErrOrStderr()) }
+	from := originFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o, err := from()
+		if err != nil {
+			return err
+		}
+		return run(o, cmd.ErrOrStderr())
+	}
 	return cmd
 }
 
-func run(file string, stderr io.Writer) error {
-	load := func() (*config.Config, error) {
-		c, problems := loadChecked(file)
-		return c, problems.Err()
-	}
-	c, err := load()
+func run(o *origin, stderr io.Writer) error {
+	lines := newLogWriter(stderr)
+	defer lines.Close()
+	o.log = newLogger(config.Log{}, lines)
+	c, problems, err := o.await(definitionWithin)
 	if err != nil {
-		var problems config.Problems
-		errors.As(err, &problems)
-		return refuse(stderr, file, problems)
+		return err
+	}
+	if len(problems) > 0 {
+		return refuse(stderr, o.name(), problems)
 	}
 	cpus := runtime.GOMAXPROCS(0) // still what the runtime has made of the container's limit
 	if len(c.CPUs) > 0 {
@@ -53,13 +66,21 @@ func run(file string, stderr io.Writer) error {
 	// One more than the loops: the control plane must not wait for them, nor they
 	// for it.
 	runtime.GOMAXPROCS(max(2, sidecar.Loops(c, cpus)+1))
-	lines := newLogWriter(stderr)
-	defer lines.Close()
 	log := newLogger(c.Log, lines)
-	s, err := sidecar.New(sidecar.Options{Load: load, Log: log, CPUs: cpus, Descriptors: sidecar.DescriptorLimit()})
-	var problems config.Problems
-	if errors.As(err, &problems) {
-		return refuse(stderr, file, problems)
+	options := sidecar.Options{Log: log, CPUs: cpus, Descriptors: sidecar.DescriptorLimit(), Load: func() (*config.Config, error) {
+		c, problems, err := o.checked()
+		if err == nil {
+			err = problems.Err()
+		}
+		return c, err
+	}}
+	if o.sidecarFor != "" {
+		options.Changes = o.watch
+	}
+	s, err := sidecar.New(options)
+	var refused config.Problems
+	if errors.As(err, &refused) {
+		return refuse(stderr, o.name(), refused)
 	}
 	if err != nil {
 		return err

@@ -105,6 +105,7 @@ func (c *Config) inheritAll() {
 	}
 	if c.Workload != nil {
 		c.Workload.Health.limitTimeout()
+		c.Workload.Timeouts.inheritFrom(c.Timeouts)
 	}
 	for i := range c.Upstreams {
 		c.Upstreams[i].inherit(c, upstreamPath(i))
@@ -112,6 +113,7 @@ func (c *Config) inheritAll() {
 	for i := range c.Workloads {
 		w := &c.Workloads[i]
 		w.Health.limitTimeout()
+		w.Timeouts.inheritFrom(c.Timeouts)
 		if w.Name == "" {
 			w.Name = w.Service
 		}
@@ -150,6 +152,7 @@ func (i *Identity) inheritService(users []string) {
 
 func (u *Upstream) inherit(c *Config, path string) {
 	u.Discovery.inheritService(u.Service)
+	u.Timeouts.inheritFrom(c.Timeouts)
 	for i := range u.Discovery {
 		at := c.source.elementPath(join(path, "discovery"), i)
 		if d := u.Discovery[i].Consul; d != nil && !c.source.has(at+".consul.connect") {
@@ -206,6 +209,9 @@ func (t *ListenerTimeouts) inheritFrom(all Timeouts) {
 }
 
 func (t *ServiceTimeouts) inheritFrom(all Timeouts) {
+	if t == nil {
+		return
+	}
 	t.Connect.or(all.Connect)
 	t.ResponseHead.or(all.ResponseHead)
 	t.Request.or(all.Request)

@@ -63,6 +63,9 @@ func (c *Config) addWorkload(w *Workload, listener, service string) {
 	s := Service{}
 	s.setDefaults()
 	s.Name, s.Health = service, w.Health
+	if w.Timeouts != nil {
+		s.Timeouts = *w.Timeouts
+	}
 	s.Endpoints = []Endpoint{{Address: w.Address, Weight: 1}}
 	c.Services = append(c.Services, s)
 }
@@ -82,6 +85,9 @@ func (u *Upstream) toService() Service {
 	s := Service{}
 	s.setDefaults()
 	s.Name, s.Endpoints, s.Discovery = u.Service, u.Endpoints, u.Discovery
+	if u.Timeouts != nil {
+		s.Timeouts = *u.Timeouts
+	}
 	if u.Balance != "" {
 		s.Balance = u.Balance
 	}

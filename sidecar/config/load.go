@@ -12,6 +12,13 @@ import (
 // more of them; it is nil where the text is no YAML at all. Problems are in the
 // order of the file.
 func Load(name string, data []byte) (*Config, Problems) {
+	return LoadWith(name, data, func(*Config) Problems { return nil })
+}
+
+// LoadWith is Load for a file that says only a part: add is given what it says and
+// adds the rest, before the defaults that depend on other fields are filled in and all
+// is validated. Its problems are returned with those of the file.
+func LoadWith(name string, data []byte, add func(*Config) Problems) (*Config, Problems) {
 	root, problem := parse(name, data)
 	if problem != nil {
 		return nil, Problems{*problem}
@@ -27,13 +34,14 @@ func Load(name string, data []byte) (*Config, Problems) {
 	if c.AccessLog.Path != AccessLogOff && c.AccessLog.Path != AccessLogStdout {
 		c.AccessLog.Path = d.resolved(c.AccessLog.Path)
 	}
+	added := add(c)
 	c.inheritAll()
 	v := &validator{config: c, decoder: d}
-	if d.budget >= 0 {
+	if d.budget >= 0 && len(added) == 0 {
 		v.validate()
 	}
 	d.problems.Sort()
-	return c, d.problems.shortened()
+	return c, append(added, d.problems...).shortened()
 }
 
 func listenerPath(i int) string { return fmt.Sprintf("listeners[%d]", i) }

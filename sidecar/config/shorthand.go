@@ -16,6 +16,8 @@ type Workload struct {
 	// Intentions has Consul's intentions for Service decide who may call.
 	Intentions bool    `yaml:"intentions"`
 	Health     *Health `yaml:"health"` // of the application
+	// Timeouts are those towards the application; nil: those of the file.
+	Timeouts *ServiceTimeouts `yaml:"timeouts"`
 	// Identity is one of Config.Identities; empty: the only one there is.
 	Identity string `yaml:"identity"`
 	// Upstreams are for this workload alone. That of a lone workload stand beside it.
@@ -39,4 +41,6 @@ type Upstream struct {
 	Endpoints []Endpoint `yaml:"endpoints"`
 	// IDs are the SPIFFE IDs to accept; empty: those that discovery tells.
 	IDs []IDPattern `yaml:"ids"`
+	// Timeouts are those of the service; nil: those of the file.
+	Timeouts *ServiceTimeouts `yaml:"timeouts"`
 }

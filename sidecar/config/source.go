@@ -39,6 +39,9 @@ func (s *source) elementPath(path string, i int) string {
 	return path
 }
 
+// Given reports whether the file itself holds the field at path.
+func (c *Config) Given(path string) bool { return c.source.has(path) }
+
 // ProblemAt returns a problem with the field at path (like
 // "listeners[0].tls.certificates[1].key"), placed where the field stands in the
 // file or, where the file leaves it out, at what surrounds it. It is for those

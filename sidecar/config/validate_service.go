@@ -20,8 +20,7 @@ func (v *validator) service(path string, s *Service) {
 		v.serviceTLS(join(path, "tls"), s)
 	}
 	v.between(join(path, "max_connections"), s.MaxConnections, 0, MaxConnections)
-	v.positive(join(path, "timeouts.connect"), s.Timeouts.Connect)
-	v.positive(join(path, "timeouts.idle"), s.Timeouts.Idle)
+	v.serviceTimeouts(path, s.Timeouts)
 }
 
 func (v *validator) endpoints(path string, list []Endpoint) {
@@ -109,4 +108,9 @@ func (v *validator) serviceTLS(path string, s *Service) {
 	for i, domain := range s.TLS.SPIFFE.TrustDomains {
 		v.trustDomain(fmt.Sprintf("%s.trust_domains[%d]", path, i), domain)
 	}
+}
+
+func (v *validator) serviceTimeouts(path string, t ServiceTimeouts) {
+	v.positive(join(path, "timeouts.connect"), t.Connect)
+	v.positive(join(path, "timeouts.idle"), t.Idle)
 }

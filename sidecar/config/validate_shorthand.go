@@ -55,6 +55,9 @@ func (v *validator) oneWorkload(path string, w *Workload) {
 		v.exclusive(path, "allow", "intentions")
 	}
 	v.health(join(path, "health"), w.Health)
+	if w.Timeouts != nil {
+		v.serviceTimeouts(path, *w.Timeouts)
+	}
 	v.ownIdentity(path, w.Identity)
 }
 
@@ -86,6 +89,9 @@ func (v *validator) upstream(path string, u *Upstream) {
 	v.endpoints(join(path, "endpoints"), u.Endpoints)
 	v.discovery(join(path, "discovery"), u.Discovery)
 	v.patterns(join(path, "ids"), u.IDs)
+	if u.Timeouts != nil {
+		v.serviceTimeouts(path, *u.Timeouts)
+	}
 }
 
 // lonelyUpstream checks an upstream that belongs to no workload of several.
@@ -103,7 +109,7 @@ func (v *validator) lonelyUpstream(path string, u *Upstream) {
 // reference checks an upstream whose service the file describes itself: what
 // describes a service belongs there.
 func (v *validator) reference(path string, u *Upstream) {
-	for _, field := range [...]string{"balance", "discovery", "endpoints", "ids"} {
+	for _, field := range [...]string{"balance", "discovery", "endpoints", "ids", "timeouts"} {
 		if at := join(path, field); v.given(at) {
 			v.report(at, fmt.Sprintf("belongs to the service %q, which services already describes", u.Service))
 		}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,6 +30,8 @@ type larboard struct {
 	admin  string
 	client *http.Client
 	cmd    *exec.Cmd
+	// environment is added to that of the test.
+	environment []string
 	// stdout is the access log where that is configured so; stderr the process log.
 	stdout, stderr output
 
@@ -72,22 +75,39 @@ func launchTo(t testing.TB, w io.Writer, dir, name, configuration string, under 
 			return new(net.Dialer).DialContext(ctx, "unix", p.admin)
 		},
 	}}
-	args := append(under, binary, "run", "-c", p.file)
+	p.begin(w, under, "run", "-c", p.file)
+	return p
+}
+
+// launchPlain runs larboard with these arguments and nothing else but variables of the
+// environment; there may be no admin socket to ask.
+func launchPlain(t testing.TB, name string, environment []string, args ...string) *larboard {
+	t.Helper()
+	p := &larboard{t: t, name: name, dir: shortDir(t), environment: environment, exited: make(chan struct{}), client: &http.Client{}}
+	p.begin(nil, nil, args...)
+	return p
+}
+
+// begin starts the process, below the command under where there is one.
+func (p *larboard) begin(w io.Writer, under []string, args ...string) {
+	p.t.Helper()
+	args = append(append(slices.Clone(under), binary), args...)
 	p.cmd = exec.Command(args[0], args[1:]...)
+	p.cmd.Dir = p.dir
+	p.cmd.Env = append(os.Environ(), p.environment...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if w != nil {
 		p.cmd.Stdout = w
 	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.exited)
 	}()
-	t.Cleanup(p.finish)
-	return p
+	p.t.Cleanup(p.finish)
 }
 
 // finish is the end of the test.
