@@ -16,6 +16,9 @@ const (
 	queryTime = 2 * time.Second
 	// udpSize is offered by EDNS0: what passes without fragments (DNS flag day 2020).
 	udpSize = 1232
+	// doubtful is the size in bytes from which a datagram is not believed to be the
+	// whole answer: Consul, as it comes, shortens answers to fit and does not say so.
+	doubtful = udpSize / 2
 	// maxStrays bounds the datagrams read while waiting for the answer: others may
 	// send what is not one.
 	maxStrays = 64
@@ -26,20 +29,25 @@ const (
 type exchanger func(ctx context.Context, server, name string, kind uint16) (*dns.Msg, error)
 
 // exchange asks over UDP, over TCP where the answer does not fit (RFC 7766 section
-// 5), and without EDNS0 where the resolver does not know it (RFC 6891 section 7).
+// 5) or may not have fitted, and without EDNS0 where the resolver does not know it
+// (RFC 6891 section 7).
 func exchange(ctx context.Context, server, name string, kind uint16) (*dns.Msg, error) {
 	query := new(dns.Msg).SetQuestion(name, kind)
 	query.SetEdns0(udpSize, false)
-	m, err := once(ctx, "udp", server, query)
+	m, size, err := once(ctx, "udp", server, query)
 	if err == nil && refusesEDNS(m) {
 		query = new(dns.Msg).SetQuestion(name, kind)
-		m, err = once(ctx, "udp", server, query)
+		m, size, err = once(ctx, "udp", server, query)
 	}
-	if err == nil && m.Truncated {
-		query.Id = dns.Id()
-		m, err = once(ctx, "tcp", server, query)
+	if err != nil || !m.Truncated && size < doubtful {
+		return m, err
 	}
-	return m, err
+	query.Id = dns.Id()
+	whole, _, err := once(ctx, "tcp", server, query)
+	if err != nil && !m.Truncated {
+		return m, nil // no TCP there: what came has to do
+	}
+	return whole, err
 }
 
 func refusesEDNS(m *dns.Msg) bool {
@@ -47,46 +55,45 @@ func refusesEDNS(m *dns.Msg) bool {
 }
 
 // once sends a query over a socket of its own, whose port the system draws, and
-// waits for its answer.
-func once(ctx context.Context, network, server string, query *dns.Msg) (*dns.Msg, error) {
+// waits for its answer; size is that of the message on the wire.
+func once(ctx context.Context, network, server string, query *dns.Msg) (m *dns.Msg, size int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, network, server)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", server, err)
+		return nil, 0, fmt.Errorf("%s: %w", server, err)
 	}
 	defer raw.Close()
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	conn := &dns.Conn{Conn: raw}
 	if err = conn.WriteMsg(query); err == nil {
-		var m *dns.Msg
-		if m, err = await(conn, query); err == nil {
-			return m, nil
+		if m, size, err = await(conn, query); err == nil {
+			return m, size, nil
 		}
 	}
 	if ctx.Err() != nil {
 		err = fmt.Errorf("no answer within %v", queryTime)
 	}
-	return nil, fmt.Errorf("%s (%s): %w", server, network, err)
+	return nil, 0, fmt.Errorf("%s (%s): %w", server, network, err)
 }
 
 var errStrays = errors.New("too much that is no answer to the question")
 
 // await reads until the answer to query has come. What cannot be read, and what
 // answers another question or has another id, is passed over.
-func await(conn *dns.Conn, query *dns.Msg) (*dns.Msg, error) {
+func await(conn *dns.Conn, query *dns.Msg) (*dns.Msg, int, error) {
 	buffer := make([]byte, dns.MaxMsgSize)
 	for range maxStrays {
 		n, err := conn.Read(buffer)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		m := new(dns.Msg)
 		if m.Unpack(buffer[:n]) == nil && answers(m, query) {
-			return m, nil
+			return m, n, nil
 		}
 	}
-	return nil, errStrays
+	return nil, 0, errStrays
 }
 
 // answers reports whether m is an answer to query. Resolvers that do not understand

@@ -44,6 +44,14 @@ func serve(t testing.TB, handle dns.HandlerFunc) string {
 	return udp.LocalAddr().String()
 }
 
+// long are records that fill a datagram, all of one address.
+func long(address string) (all []dns.RR) {
+	for range 50 {
+		all = append(all, &dns.A{Hdr: dns.RR_Header{Name: "web.test.", Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}, A: net.ParseIP(address)})
+	}
+	return all
+}
+
 func overTCP(w dns.ResponseWriter) bool { return w.RemoteAddr().Network() == "tcp" }
 
 func send(t testing.TB, w dns.ResponseWriter, m *dns.Msg) {
@@ -71,6 +79,22 @@ func TestExchange(t *testing.T) {
 			if !overTCP(w) {
 				m.Answer, m.Truncated = nil, true
 			}
+			send(t, w, m)
+		}, ""},
+		"shortened without a word": {func(t *testing.T, w dns.ResponseWriter, q *dns.Msg) {
+			m := z.reply(q)
+			if !overTCP(w) {
+				m.Answer = long("10.0.0.2")
+			}
+			send(t, w, m)
+		}, ""},
+		"long, and no TCP": {func(t *testing.T, w dns.ResponseWriter, q *dns.Msg) {
+			if overTCP(w) {
+				w.Close()
+				return
+			}
+			m := z.reply(q)
+			m.Answer = long("10.0.0.1")
 			send(t, w, m)
 		}, ""},
 		"knows no EDNS0": {func(t *testing.T, w dns.ResponseWriter, q *dns.Msg) {

@@ -140,7 +140,8 @@ func (r *search) endpoint(ip netip.Addr, port int) discovery.Endpoint {
 	return discovery.Endpoint{ID: address, Address: address, Weight: 1, Source: r.source.options.from()}
 }
 
-// addresses are those of A and AAAA records that can be called.
+// addresses are those of A and AAAA records that can be called, each once: Consul
+// repeats a host's beside each of its services.
 func addresses(records []dns.RR) (all []netip.Addr) {
 	for _, rr := range records {
 		var raw net.IP
@@ -157,7 +158,8 @@ func addresses(records []dns.RR) (all []netip.Addr) {
 		}
 		all = append(all, ip)
 	}
-	return all
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
 }
 
 // services turns SRV records into endpoints: those of the lowest priority, with

@@ -110,6 +110,16 @@ func TestFindIsBounded(t *testing.T) {
 	if err != nil || len(f.endpoints) != maxEndpoints || !f.cut {
 		t.Errorf("%d endpoints, cut %v, %v", len(f.endpoints), f.cut, err)
 	}
+	// One host with many services, and its address beside each of them.
+	var one []string
+	for i := range maxQueries {
+		one = append(one, fmt.Sprintf("_w._tcp.test. 60 IN SRV 1 1 %d h.test.", i+1), "h.test. 60 IN A 10.0.0.1")
+	}
+	z.set(t, one...)
+	f, err = newTest(t, Options{Name: "_w._tcp.test", Type: "srv"}, z.ask).find(t.Context())
+	if err != nil || len(f.endpoints) != maxQueries {
+		t.Errorf("%d endpoints, %v", len(f.endpoints), err)
+	}
 	z.set(t, targets...)
 	if _, err = newTest(t, Options{Name: "_w._tcp.test", Type: "srv"}, z.ask).find(t.Context()); err == nil || !strings.Contains(err.Error(), "more than 64 queries") {
 		t.Errorf("error %v", err)

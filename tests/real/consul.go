@@ -29,6 +29,8 @@ type ConsulOptions struct {
 	LeafTTL string
 	// Socket offers HTTP on a Unix socket only.
 	Socket bool
+	// DNS offers DNS, too.
+	DNS bool
 }
 
 // ConsulAgent is a Consul server of its own: a data directory, loopback only,
@@ -36,6 +38,8 @@ type ConsulOptions struct {
 type ConsulAgent struct {
 	// Address is http://host:port, https://host:port or unix:///path.
 	Address string
+	// DNS is host:port of its DNS server, where that was asked for.
+	DNS string
 	// Token is the management token with ACL, else empty.
 	Token string
 	// Certificates are those for TLS, else nil.
@@ -76,7 +80,7 @@ func Consul(t testing.TB, o ConsulOptions) *ConsulAgent {
 // configure chooses ports and writes the configuration file.
 func (c *ConsulAgent) configure() {
 	c.t.Helper()
-	ports := freePorts(c.t, 3)
+	ports := freePorts(c.t, 4)
 	config := map[string]any{
 		"server": true, "bootstrap_expect": 1, "node_name": "real", "datacenter": "dc1",
 		"data_dir":  filepath.Join(c.dir, "data"),
@@ -89,6 +93,9 @@ func (c *ConsulAgent) configure() {
 	port := map[string]int{
 		"http": ports[0], "https": -1, "server": ports[1], "serf_lan": ports[2],
 		"serf_wan": -1, "dns": -1, "grpc": -1, "grpc_tls": -1,
+	}
+	if c.options.DNS {
+		port["dns"], c.DNS = ports[3], fmt.Sprintf("127.0.0.1:%d", ports[3])
 	}
 	c.Address = fmt.Sprintf("http://127.0.0.1:%d", ports[0])
 	switch {
