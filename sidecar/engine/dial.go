@@ -114,5 +114,8 @@ func (c *Conn) finishConnect(timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
+	if c.flags&(flagEnding|flagReset) == 0 {
+		return nil // a connect that failed is reported with more than room to write
+	}
 	return c.loop.poller.SocketError(int(c.fd))
 }

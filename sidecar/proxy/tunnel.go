@@ -36,6 +36,7 @@ type tunnel struct {
 	moved    int64 // Nanos of the last byte, either way
 	in, out  int64 // bytes from and to the client
 	running  bool
+	half     bool   // one direction has ended in order
 	released func() // when the sibling has ended, last of all; may be nil
 	ended    engine.Cond
 	err      error // the first failure
@@ -107,6 +108,9 @@ func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) err
 		if err != nil {
 			return tunnelError(reader, err)
 		}
+		if end && m == 0 && n.half && plain(dst.transport) {
+			return nil // its close, which comes now, says the same
+		}
 		*count += int64(m)
 		n.moved = n.loop.loop.Nanos()
 		dst.raw.WriteWithin(n.idle)
@@ -116,9 +120,15 @@ func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) err
 			return tunnelError(other(reader), err)
 		}
 		if end {
+			n.half = true
 			return nil
 		}
 	}
+}
+
+func plain(t engine.Transport) bool {
+	_, is := t.(*engine.Conn)
+	return is
 }
 
 func other(s policy.Side) policy.Side {
