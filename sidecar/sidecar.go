@@ -105,7 +105,7 @@ func New(o Options) (*Sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.engine, err = engine.New(engine.Options{Kind: kind, Loops: loops, Log: o.Log}); err != nil {
+	if s.engine, err = engine.New(engine.Options{Kind: kind, Loops: loops, Handshakes: loaded.Limits.Handshakes, Log: o.Log}); err != nil {
 		return nil, err
 	}
 	if err := s.build(c, loops); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,11 @@ type Options struct {
 	HandshakesPerTurn int
 	// HandshakeQueue bounds the tasks that wait for Loop.Pace, a loop; default 4096.
 	HandshakeQueue int
+	// HandshakeOffload says when they are computed beside the loops.
+	HandshakeOffload HandshakeOffload
+	// Handshakes bounds those computed beside the loops at once; 0: half as many as the
+	// process may use CPUs.
+	Handshakes int
 	// DrainGrace is how long Run waits for tasks that were cancelled at the drain deadline
 	// and for their offloaded work; default 5 s.
 	DrainGrace time.Duration
@@ -59,6 +65,9 @@ func (o Options) withDefaults() Options {
 	if o.HandshakeQueue <= 0 {
 		o.HandshakeQueue = 4096
 	}
+	if o.Handshakes <= 0 {
+		o.Handshakes = max(1, min(runtime.NumCPU(), runtime.GOMAXPROCS(0))/2)
+	}
 	if o.DrainGrace <= 0 {
 		o.DrainGrace = 5 * time.Second
 	}
@@ -79,6 +88,8 @@ type Engine struct {
 	cancel  context.CancelFunc
 	ctx     context.Context // of offloaded work; ends when the loops have
 
+	handshakes handshakes
+
 	offloads sync.WaitGroup
 	running  sync.WaitGroup
 	started  atomic.Bool
@@ -89,6 +100,7 @@ type Engine struct {
 func New(o Options) (*Engine, error) {
 	o = o.withDefaults()
 	e := &Engine{options: o, pull: o.Kind.pull()}
+	e.handshakes.slots = make(chan struct{}, o.Handshakes)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	for i := range o.Loops {
 		p, err := o.Poller(i)

@@ -19,6 +19,9 @@ func running(t testing.TB, o Options) *Engine {
 	if o.Kind == Native {
 		o.Kind = testKind(t)
 	}
+	if os.Getenv(besideEnv) != "" {
+		o.HandshakeOffload = OffloadAlways
+	}
 	e, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +44,9 @@ func running(t testing.TB, o Options) *Engine {
 	})
 	return e
 }
+
+// besideEnv makes the tests of TLS compute handshakes beside the loops.
+const besideEnv = "LARBOARD_TEST_HANDSHAKES_BESIDE"
 
 // testKind is what the tests of this run are for: `make test-goroutines` sets it.
 func testKind(t testing.TB) Kind {
@@ -91,6 +97,9 @@ func stepped(t testing.TB, o Options) (*Engine, *Loop) {
 	t.Helper()
 	if o.Kind == Native {
 		o.Kind = testKind(t)
+	}
+	if os.Getenv(besideEnv) != "" {
+		o.HandshakeOffload = OffloadAlways
 	}
 	e, err := New(o)
 	if err != nil {

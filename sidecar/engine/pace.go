@@ -5,7 +5,9 @@ package engine
 // second, 2 to 5 without.
 type pacer struct {
 	perTurn int
-	left    int // of this turn
+	left    int   // of this turn
+	average int64 // nanoseconds of the last turns
+	until   int64 // overloaded, in the loop's nanoseconds
 	queue   Cond
 }
 

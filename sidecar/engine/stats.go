@@ -14,6 +14,7 @@ type counts struct {
 	accepted, dialled     uint64
 	spliced               uint64
 	coroutines, conns     int
+	beside                uint64
 	offloads              int
 	lag, lastLag          time.Duration
 }
@@ -38,6 +39,7 @@ type LoopStats struct {
 	Panics         uint64        // contained
 	Goexits        uint64        // contained
 	Lag            time.Duration // longest turn in the last seconds
+	Beside         uint64        // handshakes computed beside the loop
 	Stalls         uint64        // seen by the watchdog
 }
 
@@ -66,6 +68,7 @@ func (s Stats) Total() LoopStats {
 		t.AcceptBackoffs += l.AcceptBackoffs
 		t.StaleEvents += l.StaleEvents
 		t.Panics += l.Panics
+		t.Beside += l.Beside
 		t.Goexits += l.Goexits
 		t.Lag = max(t.Lag, l.Lag)
 		t.Stalls += l.Stalls
@@ -75,7 +78,7 @@ func (s Stats) Total() LoopStats {
 
 type published struct {
 	pipes                                                          atomic.Int64
-	spliced                                                        atomic.Uint64
+	spliced, beside                                                atomic.Uint64
 	tasks, coroutines, buffers, buffersFree, bufferBytes, offloads atomic.Int64
 	turns, resumes, accepted, dialled, backoffs, stale             atomic.Uint64
 	panics, goexits                                                atomic.Uint64
@@ -93,7 +96,7 @@ func (e *Engine) Stats() Stats {
 			Buffers: int(p.buffers.Load()), BuffersFree: int(p.buffersFree.Load()),
 			BufferBytes: int(p.bufferBytes.Load()), Offloads: int(p.offloads.Load()),
 			Turns: p.turns.Load(), Resumes: p.resumes.Load(), Accepted: p.accepted.Load(), Dialled: p.dialled.Load(),
-			Pipes: int(p.pipes.Load()), Spliced: p.spliced.Load(),
+			Pipes: int(p.pipes.Load()), Spliced: p.spliced.Load(), Beside: p.beside.Load(),
 			AcceptBackoffs: p.backoffs.Load(), StaleEvents: p.stale.Load(),
 			Panics: p.panics.Load(), Goexits: p.goexits.Load(),
 			Lag: time.Duration(p.lag.Load()), Stalls: l.pulse.stalls.Load(),
@@ -130,6 +133,7 @@ func (l *Loop) publish() {
 	setUint(&p.dialled, c.dialled)
 	setInt(&p.pipes, l.pipes.open)
 	setUint(&p.spliced, c.spliced)
+	setUint(&p.beside, c.beside)
 	setUint(&p.backoffs, c.backoffs)
 	setUint(&p.stale, c.stale)
 	setUint(&p.panics, c.panics)
@@ -142,6 +146,7 @@ const publishEvery = int64(5 * time.Millisecond)
 func (l *Loop) measure(began int64) {
 	l.time.refresh()
 	l.counts.lag = max(l.counts.lag, time.Duration(l.time.nanos-began))
+	l.pacer.turned(l.time.nanos - began)
 	if l.time.nanos-l.published.at > publishEvery {
 		l.publish()
 	}

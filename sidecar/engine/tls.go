@@ -19,15 +19,16 @@ import (
 // Cost: one copy of the ciphertext into the out queue; no buffer of its own while idle
 // beyond what crypto/tls keeps.
 type TLS struct {
-	conn  *Conn
-	tls   *tls.Conn
-	wire  wire
-	hands Cond // tasks that wait for the handshake of another
-	err   error
-	state tlsState
-	held  bool    // one holds a byte that Pending took
-	dry   bool    // crypto/tls holds nothing
-	one   [1]byte // see Pending
+	conn      *Conn
+	tls       *tls.Conn
+	wire      wire
+	hands     Cond // tasks that wait for the handshake of another
+	err       error
+	state     tlsState
+	held      bool    // one holds a byte that Pending took
+	dry       bool    // crypto/tls holds nothing
+	abandoned bool    // a goroutine may still compute the handshake
+	one       [1]byte // see Pending
 }
 
 type tlsState uint8
@@ -63,9 +64,15 @@ func newTLS(c *Conn) *TLS {
 func (x *TLS) Conn() *Conn { return x.conn }
 
 // ConnectionState is that of crypto/tls. It does not park.
-func (x *TLS) ConnectionState() tls.ConnectionState { return x.tls.ConnectionState() }
+func (x *TLS) ConnectionState() tls.ConnectionState {
+	if x.abandoned {
+		return tls.ConnectionState{}
+	}
+	return x.tls.ConnectionState()
+}
 
-// Handshake runs the handshake, paced by Loop.Pace and bounded by the deadlines of the Conn.
+// Handshake runs the handshake, paced by Loop.Pace, or beside the loop where that is
+// overloaded (ErrOverload: there too), and bounded by the deadlines of the Conn.
 // It parks. A second call returns the first one's outcome; other tasks wait for it.
 func (x *TLS) Handshake() error {
 	l := x.conn.loop
@@ -79,7 +86,10 @@ func (x *TLS) Handshake() error {
 	}
 	x.state, x.err = tlsShaking, errHandshakeBroken
 	defer func() { // also after a panic below: others wait
-		x.state, x.wire.mode = tlsReady, wireReads
+		x.state = tlsReady
+		if !x.abandoned {
+			x.wire.mode = wireReads
+		}
 		x.hands.Broadcast()
 	}()
 	x.err = x.shake(l)
@@ -87,6 +97,9 @@ func (x *TLS) Handshake() error {
 }
 
 func (x *TLS) shake(l *Loop) error {
+	if t := l.current; t != nil && l.overloaded() {
+		return x.shakeBeside(t)
+	}
 	if err := l.Pace(); err != nil {
 		return err
 	}

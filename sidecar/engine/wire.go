@@ -11,21 +11,27 @@ import (
 type wire struct {
 	conn   *Conn
 	mode   wireMode
+	beside *beside // of wireBeside
 	frames frames
 }
 
 type wireMode uint8
 
 const (
-	wireReads wireMode = iota // read what the socket has, never park
-	wireDry                   // offer nothing: only what crypto/tls has buffered is wanted
-	wireParks                 // in the handshake
+	wireReads  wireMode = iota // read what the socket has, never park
+	wireDry                    // offer nothing: only what crypto/tls has buffered is wanted
+	wireParks                  // in the handshake
+	wireBeside                 // in the handshake, on a goroutine
 )
 
 func (w *wire) Read(p []byte) (int, error) {
 	switch w.mode {
 	case wireDry:
 		return 0, ErrWouldBlock
+	case wireBeside:
+		n, err := w.beside.Read(p)
+		w.frames.see(p[:n])
+		return n, err
 	case wireParks:
 		if err := w.conn.Flush(); err != nil {
 			return 0, err
@@ -80,6 +86,9 @@ func (f *frames) end() {
 
 // Write appends; it never parks.
 func (w *wire) Write(p []byte) (int, error) {
+	if w.mode == wireBeside {
+		return w.beside.Write(p)
+	}
 	if n := w.conn.Append(p); n < len(p) {
 		if w.conn.Closed() {
 			return 0, ErrClosed

@@ -207,7 +207,11 @@ func (d *Downstream) secure(conf *ListenerConfig) error {
 	d.raw.ReadWithin(conf.Timeouts.RequestHead)
 	d.raw.WriteWithin(conf.Timeouts.RequestHead)
 	tc := engine.TLSServer(d.raw, material.Config)
-	if err := tc.Handshake(); err != nil {
+	err = tc.Handshake()
+	if errors.Is(err, engine.ErrOverload) {
+		return &policy.Error{Reason: policy.Overloaded, Phase: policy.PhaseAccept, Err: err}
+	}
+	if err != nil {
 		return identity.Classify(err, true)
 	}
 	d.tls = tc

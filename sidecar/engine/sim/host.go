@@ -32,13 +32,15 @@ func (w *World) Host(addr string) *Host {
 }
 
 // Engine makes an engine whose network and time are simulated. The World turns and closes
-// it. o's Poller, Clock, Seed and Watchdog are replaced.
+// it. o's Poller, Clock, Seed,
+// Watchdog and HandshakeOffload are replaced.
 func (h *Host) Engine(o engine.Options) (*engine.Engine, error) {
 	w := h.world
 	var pollers []*poller
 	o.Clock = worldClock{w}
 	o.Seed = w.options.Seed + 1
 	o.Watchdog.Disabled = true
+	o.HandshakeOffload = engine.OffloadNever // nothing happens beside the loops
 	o.Poller = func(int) (engine.Poller, error) {
 		p := &poller{host: h}
 		pollers = append(pollers, p)
