@@ -249,3 +249,81 @@ func (r *recorder) cuts() []policy.Reason {
 	defer r.mu.Unlock()
 	return slices.Clone(r.cut)
 }
+
+// counting allows everybody and notes in which turn it was asked; it takes away every
+// tenth connection that the pass is about to look at.
+type counting struct {
+	loop    *loopState
+	turn    int
+	asked   map[int]int
+	removed int
+}
+
+func (c *counting) Allow(id spiffeid.ID) authz.Verdict {
+	c.asked[c.turn]++
+	if next := c.loop.review.next; next != &c.loop.conns && (c.asked[c.turn]+c.removed)%10 == 0 {
+		c.loop.untrack(next)
+		c.removed++
+	}
+	list, err := authz.Compile(nil, id.TrustDomain())
+	if err != nil {
+		panic(err)
+	}
+	return list.Allow(id)
+}
+
+// TestManyConnectionsAreJudgedInSlices: 10,000 connections do not stall their loop, each
+// is judged once though others end meanwhile, and a call during the pass makes another.
+func TestManyConnectionsAreJudgedInSlices(t *testing.T) {
+	const connections = 10_000
+	r := newRig(t, TCP, nil, "127.0.0.1:9")
+	s := r.proxy.loops[0]
+	c := &counting{loop: s, asked: map[int]int{}}
+	l := &Listener{proxy: r.proxy, name: "many", room: &room{}}
+	l.conf.Store(&ListenerConfig{Name: "many", Allow: c, TLS: func() (TLSMaterial, error) { return TLSMaterial{}, nil }})
+	done := make(chan struct{})
+	var tick func()
+	tick = func() {
+		if c.turn++; s.review.running {
+			s.loop.Post(tick)
+			return
+		}
+		close(done)
+	}
+	s.loop.Post(func() {
+		for range connections {
+			l.admit(l.Config())
+			s.track(&Downstream{listener: l, loop: s, peer: &peer{id: spiffeid.RequireFromString("spiffe://own.test/web")}, state: stateIdle})
+		}
+		s.loop.Post(tick) // in each turn before the next slice
+		s.reauthorize()
+	})
+	<-done
+	judged := 0
+	for turn, n := range c.asked {
+		if judged += n; n > judgeSlice {
+			t.Errorf("%d judged in turn %d", n, turn)
+		}
+	}
+	if judged+c.removed != connections || c.removed < connections/20 || len(c.asked) < connections/judgeSlice/2 {
+		t.Errorf("%d judged and %d gone, in %d turns", judged, c.removed, len(c.asked))
+	}
+	if open, _ := l.Connections(); open != int64(connections-c.removed) {
+		t.Errorf("%d counted", open)
+	}
+	ended := make(chan struct{})
+	s.loop.Post(func() { // two calls in one turn, and one while the pass is under way
+		defer close(ended)
+		c.asked, c.removed = map[int]int{}, 0
+		s.reauthorize()
+		s.reauthorize()
+		if !s.review.again {
+			t.Error("a call during a pass is lost")
+		}
+		for s.conns.next != &s.conns {
+			s.untrack(s.conns.next)
+		}
+	})
+	<-ended
+	eventually(t, "the passes to end", func() bool { return !r.reviewing() })
+}
