@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/larboard-proxy/larboard/sidecar/config"
-	"github.com/larboard-proxy/larboard/sidecar/proxy"
 )
 
 // Each connection of a client takes two descriptors, its own and that to an endpoint.
@@ -13,12 +12,16 @@ import (
 const (
 	perConnection = 2
 
-	perLoop      = 2   // its epoll instance, and what wakes it
-	perSource    = 2   // a watch of a service's endpoints, and its successor
-	perCheck     = 4   // health checks of one service under way at once
-	adminReserve = 32  // its sockets and clients
-	otherReserve = 32  // logs, files while they are read, identity sources, the runtime
-	mostPipes    = 256 // descriptors of each loop that bulk transfers may hold
+	perLoop      = 2    // its epoll instance, and what wakes it
+	perSource    = 2    // a watch of a service's endpoints, and its successor
+	perCheck     = 4    // health checks of one service under way at once
+	adminReserve = 32   // its sockets and clients
+	otherReserve = 32   // logs, files while they are read, identity sources, the runtime
+	perPipe      = 2    // of bulk transfers
+	mostPipes    = 1024 // of each loop
+
+	leastTurnedAway = 16 // clients of each loop that are told of a limit
+	mostTurnedAway  = 1024
 )
 
 // Descriptors is the budget of file descriptors that a configuration comes to.
@@ -27,6 +30,11 @@ type Descriptors struct {
 	Limit uint64
 	// Reserve is what the process needs beside its clients' connections.
 	Reserve uint64
+	// Pipes is how many of the reserve's pipes each loop may have; 0: as many as it likes.
+	Pipes int
+	// TurnedAway is how many clients each loop may be telling of a limit; 0: the
+	// proxy's default.
+	TurnedAway int
 	// Connections is how many of those there may be: as configured, or as many as the
 	// rest suffices for. 0: no limit.
 	Connections int64
@@ -34,7 +42,7 @@ type Descriptors struct {
 
 // descriptorReserve adds up what c needs on so many loops beside connections.
 func descriptorReserve(c *config.Config, loops int, limit uint64) uint64 {
-	n := adminReserve + otherReserve + loops*(perLoop+proxy.MaxTurnedAway)
+	n := adminReserve + otherReserve + loops*(perLoop+turnedAway(loops, limit))
 	for i := range c.Listeners {
 		n += len(c.Listeners[i].Address) * loops
 	}
@@ -47,15 +55,32 @@ func descriptorReserve(c *config.Config, loops int, limit uint64) uint64 {
 			n += max(perCheck, len(s.Endpoints))
 		}
 	}
-	return uint64(n) + min(uint64(loops*mostPipes), limit/8)
+	return uint64(n + loops*pipes(loops, limit)*perPipe)
 }
 
-// Budget works out what c, as it was loaded, comes to on so many loops where limit descriptors are
-// allowed; 0: unknown, and nothing is refused. Its error is a config.Problems with the
-// numbers and what to change.
+// pipes gives the pipes of a loop their share, of a 64th in all.
+func pipes(loops int, limit uint64) int {
+	if limit == 0 {
+		return 0
+	}
+	return int(max(1, min(mostPipes, limit/64/perPipe/uint64(loops))))
+}
+
+// turnedAway gives the clients of a loop that are told of a limit another 64th.
+func turnedAway(loops int, limit uint64) int {
+	if limit == 0 {
+		return 0
+	}
+	return int(max(leastTurnedAway, min(mostTurnedAway, limit/64/uint64(loops))))
+}
+
+// Budget works out what c, as it was loaded, comes to on so many loops where limit
+// descriptors are allowed; 0: unknown, and nothing is refused. Its error is a
+// config.Problems with the numbers and what to change.
 func Budget(loaded *config.Config, loops int, limit uint64) (Descriptors, error) {
 	c := config.Expand(loaded)
-	b := Descriptors{Limit: limit, Reserve: descriptorReserve(c, loops, limit), Connections: int64(c.Limits.Connections)}
+	b := Descriptors{Limit: limit, Reserve: descriptorReserve(c, loops, limit), Pipes: pipes(loops, limit),
+		TurnedAway: turnedAway(loops, limit), Connections: int64(c.Limits.Connections)}
 	if limit == 0 {
 		return b, nil
 	}

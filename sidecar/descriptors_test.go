@@ -19,13 +19,13 @@ limits: {connections: `
 		want              int64
 		problem           string
 	}{
-		{"derived", "0", 4096, 1690, ""},
+		{"derived", "0", 4096, 1946, ""},
 		{"as configured", "100", 4096, 100, ""},
-		{"exactly enough", "1690", 4096, 1690, ""},
-		{"one too many", "1691", 4096, 0,
-			"limits.connections: 1691 connections need 4098 file descriptors (2 for each, 716 for the rest of the proxy), and this process may have 4096; raise it"},
-		{"what would do", "1691", 4096, 0, "or allow 1690 connections at most"},
-		{"no room at all", "0", 200, 0, "limits.connections: no connection is possible: the rest of the proxy needs 229 file descriptors, and this process may have 200; raise it"},
+		{"exactly enough", "1946", 4096, 1946, ""},
+		{"one too many", "1947", 4096, 0,
+			"limits.connections: 1947 connections need 4098 file descriptors (2 for each, 204 for the rest of the proxy), and this process may have 4096; raise it"},
+		{"what would do", "1947", 4096, 0, "or allow 1946 connections at most"},
+		{"no room at all", "0", 100, 0, "limits.connections: no connection is possible: the rest of the proxy needs 112 file descriptors, and this process may have 100; raise it"},
 		{"nothing is known", "0", 0, 0, ""},
 		{"nothing is known, configured", "5", 0, 5, ""},
 		{"more than can be used", "0", 1 << 62, config.MaxConnections, ""},

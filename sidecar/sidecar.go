@@ -105,7 +105,8 @@ func New(o Options) (*Sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.engine, err = engine.New(engine.Options{Kind: kind, Loops: loops, Handshakes: loaded.Limits.Handshakes, Log: o.Log}); err != nil {
+	if s.engine, err = engine.New(engine.Options{Kind: kind, Loops: loops, Handshakes: loaded.Limits.Handshakes,
+		Pipes: descriptors.Pipes, Log: o.Log}); err != nil {
 		return nil, err
 	}
 	if err := s.build(c, loops); err != nil {
@@ -144,7 +145,8 @@ func (s *Sidecar) build(c *config.Config, loops int) error {
 	if s.access != nil {
 		observers = append(observers, s.access)
 	}
-	s.proxy = proxy.New(proxy.Options{Engine: s.engine, Observers: observers, Meter: s.metrics, Log: s.log})
+	s.proxy = proxy.New(proxy.Options{Engine: s.engine, Observers: observers, Meter: s.metrics, Log: s.log,
+		TurnedAway: s.descriptors.Load().TurnedAway})
 	s.set = discovery.New(s.log)
 	s.set.OnUpdate = s.onUpdate
 	s.checker = health.New(health.Options{Report: s.onHealth, Log: s.log})

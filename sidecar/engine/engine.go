@@ -33,6 +33,9 @@ type Options struct {
 	// Handshakes bounds those computed beside the loops at once; 0: half as many as the
 	// process may use CPUs.
 	Handshakes int
+	// Pipes bounds the pipes that a loop splices through, of two descriptors each;
+	// default 1024.
+	Pipes int
 	// DrainGrace is how long Run waits for tasks that were cancelled at the drain deadline
 	// and for their offloaded work; default 5 s.
 	DrainGrace time.Duration
@@ -67,6 +70,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Handshakes <= 0 {
 		o.Handshakes = max(1, min(runtime.NumCPU(), runtime.GOMAXPROCS(0))/2)
+	}
+	if o.Pipes <= 0 {
+		o.Pipes = defaultPipes
 	}
 	if o.DrainGrace <= 0 {
 		o.DrainGrace = 5 * time.Second

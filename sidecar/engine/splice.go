@@ -31,8 +31,8 @@ var ErrNoSplice = errors.New("engine: cannot splice here")
 const (
 	// pipeSize is what is asked for each pipe, in bytes: the most that one turn moves.
 	pipeSize = 256 << 10
-	// maxPipes bounds the pipes of a loop, of two descriptors each; more transfers are copied.
-	maxPipes = 1024
+	// defaultPipes bounds the pipes of a loop; more transfers are copied.
+	defaultPipes = 1024
 	// spliceShare is how many bytes moved count as one byte copied in a task's budget.
 	spliceShare = 4
 )
@@ -252,7 +252,7 @@ func (l *Loop) takePipe(to *pipe) bool {
 		*to = p.free[n-1]
 		p.free = p.free[:n-1]
 	} else {
-		if p.splicer == nil || p.open >= maxPipes {
+		if p.splicer == nil || p.open >= l.engine.options.Pipes {
 			return false
 		}
 		r, w, err := p.splicer.OpenPipe(pipeSize)

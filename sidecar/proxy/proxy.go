@@ -39,6 +39,9 @@ type Options struct {
 	Observers []observability.Observer
 	Meter     Meter
 	Log       *slog.Logger
+	// TurnedAway bounds the connections on each loop that are being told of a limit;
+	// what comes above is closed at once. Default 64.
+	TurnedAway int
 }
 
 // Proxy is the running data plane.
@@ -54,6 +57,7 @@ type Proxy struct {
 	inbound, outbound atomic.Int64 // live connections
 	room              room         // of both
 	limit             atomic.Int64 // of room; 0: none
+	turnedAway        int          // most of them on each loop; immutable
 
 	mu        sync.Mutex // writers: Apply, Drain
 	listeners map[string]*Listener
@@ -64,6 +68,9 @@ type Proxy struct {
 // New returns a proxy without listeners.
 func New(o Options) *Proxy {
 	p := &Proxy{engine: o.Engine, observers: o.Observers, meter: o.Meter, log: o.Log, listeners: map[string]*Listener{}}
+	if p.turnedAway = o.TurnedAway; p.turnedAway <= 0 {
+		p.turnedAway = 64
+	}
 	p.refusals.init(o.Log)
 	for _, l := range o.Engine.Loops() {
 		p.loops = append(p.loops, newLoopState(p, l))

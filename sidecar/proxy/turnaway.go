@@ -14,13 +14,9 @@ import (
 // that comes sooner for a fault, and stays until it has read it, since closing over
 // bytes that nobody has read would reset it.
 
-const (
-	// turnAwayFor bounds the wait for the first byte of a request, and the wait for
-	// the client's end of the connection.
-	turnAwayFor = 2 * time.Second
-	// MaxTurnedAway bounds them on each loop, for the budget of descriptors; what comes above is closed at once.
-	MaxTurnedAway = 64
-)
+// turnAwayFor bounds the wait for the first byte of a request, and the wait for the
+// client's end of the connection.
+const turnAwayFor = 2 * time.Second
 
 // turnedAway is such a connection. Owned by the loop.
 type turnedAway struct {
@@ -36,7 +32,7 @@ type turnedAway struct {
 func (l *Listener) turnAway(s *loopState, c *engine.Conn, r policy.Reason) {
 	l.full(s.index, c, r)
 	conf := l.conf.Load()
-	if conf.TLS != nil || conf.Protocol == TCP || s.turnedAway >= MaxTurnedAway {
+	if conf.TLS != nil || conf.Protocol == TCP || s.turnedAway >= l.proxy.turnedAway {
 		c.Close()
 		return
 	}
