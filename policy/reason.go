@@ -57,6 +57,7 @@ const (
 	TunnelIdle
 	Draining
 	Overloaded
+	BuffersShort
 	ConnectionLimit
 	ListenerLimit
 	Internal
@@ -119,6 +120,7 @@ var reasons = [reasonCount]ReasonInfo{
 	RequestDeadline: {"request_deadline", 504, 4, "sH", "the whole request took longer than allowed", "timeouts.request"},
 	TunnelIdle:      {"tunnel_idle", 0, 4, "cD", "the tunnel was silent for too long", "timeouts.tunnel"},
 	Draining:        {"draining", 503, 14, "PR", "the proxy is shutting down", "call again; another instance answers"},
+	BuffersShort:    {"buffers_short", 503, 14, "PR", "the memory for the proxy's buffers is running out", "look for clients that read slowly, or raise limits.buffers"},
 	Overloaded:      {"overloaded", 503, 14, "PR", "the proxy is at one of its own limits", "look at larboard_* pools and limits"},
 	ConnectionLimit: {"connection_limit", 503, 14, "PR", "the proxy has as many connections as it may", "raise limits.connections, or add proxies"},
 	ListenerLimit:   {"listener_limit", 503, 14, "PR", "the listener has as many connections as it may", "raise the listener's max_connections"},

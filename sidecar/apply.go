@@ -136,6 +136,7 @@ func (s *Sidecar) apply(c *config.Config, d Descriptors, wait func(ctx context.C
 		return errStopping
 	}
 	out.Commit()
+	s.engine.LimitBuffers(int64(c.Limits.Buffers))
 	plan.Commit()
 	s.descriptors.Store(&d)
 	s.generation++

@@ -12,6 +12,7 @@ func (s *Sidecar) limitsView() admin.LimitsView {
 	d := s.descriptors.Load()
 	v := admin.LimitsView{Descriptors: openDescriptors(), DescriptorsLimit: d.Limit, DescriptorsReserved: d.Reserve}
 	v.Connections, v.ConnectionsLimit = s.proxy.Connections()
+	v.BufferBytes, v.BufferBytesLimit = s.engine.BufferBytes()
 	return v
 }
 

@@ -174,6 +174,11 @@ func (s *Sidecar) registerEngine() {
 	gauge(metrics.EngineTasks, func(l int) float64 { return float64(stats().Loops[l].Tasks) })
 	gauge(metrics.EngineConnections, func(l int) float64 { return float64(stats().Loops[l].Conns) })
 	gauge(metrics.EngineBufferBytes, func(l int) float64 { return float64(stats().Loops[l].BufferBytes) })
+	gauge(metrics.EngineBufferWaits, func(l int) float64 { return float64(stats().Loops[l].BufferWaits) })
+	s.metrics.Register(metrics.EngineBufferLimit, func(emit metrics.Emit) {
+		_, limit := s.engine.BufferBytes()
+		emit(float64(limit))
+	})
 	gauge(metrics.EngineSpliced, func(l int) float64 { return float64(stats().Loops[l].Spliced) })
 	gauge(metrics.EngineLoopLag, func(l int) float64 { return stats().Loops[l].Lag.Seconds() })
 	gauge(metrics.EnginePanics, func(l int) float64 { return float64(stats().Loops[l].Panics) })

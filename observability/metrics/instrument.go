@@ -29,6 +29,8 @@ const (
 	EngineConnections
 	EngineBufferBytes
 	EngineSpliced
+	EngineBufferLimit
+	EngineBufferWaits
 	EngineLoopLag
 	EnginePanics
 	EngineAcceptBackoffs
@@ -99,6 +101,10 @@ var instruments = [instrumentCount]Info{
 		"Connections registered with the loop, of both sides."},
 	EngineBufferBytes: {"larboard_engine_buffer_bytes", Gauge, []string{"loop"},
 		"Memory of the loop's buffers, in use and free."},
+	EngineBufferLimit: {"larboard_engine_buffer_limit_bytes", Gauge, nil,
+		"What limits.buffers allows to the buffers of all loops."},
+	EngineBufferWaits: {"larboard_engine_buffer_waits_total", Counter, []string{"loop"},
+		"Reads that waited because the buffers were at their limit."},
 	EngineSpliced: {"larboard_engine_spliced_bytes_total", Counter, []string{"loop"},
 		"Bytes that went from one connection to another inside the kernel."},
 	EngineLoopLag: {"larboard_engine_loop_lag_seconds", Gauge, []string{"loop"},

@@ -51,6 +51,8 @@ type LimitsView struct {
 	Descriptors         int    `json:"descriptors"`          // open files and sockets; -1: not known
 	DescriptorsLimit    uint64 `json:"descriptors_limit"`    // 0: not known
 	DescriptorsReserved uint64 `json:"descriptors_reserved"` // for all that are no connections
+	BufferBytes         int64  `json:"buffer_bytes"`         // memory of all buffers
+	BufferBytesLimit    int64  `json:"buffer_bytes_limit"`   // 0: none
 }
 
 // ServiceView is one service.

@@ -96,6 +96,8 @@ type Limits struct {
 	// Handshakes bounds the TLS handshakes that are computed beside the loops at once,
 	// under overload; 0: half as many as there are CPUs.
 	Handshakes int `yaml:"handshakes"`
+	// Buffers is the memory of all buffers together, in bytes.
+	Buffers Size `yaml:"buffers"`
 }
 
 // Timeouts are the process-wide values; listeners and services may override

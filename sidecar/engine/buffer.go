@@ -22,6 +22,7 @@ func (l *Loop) Buffer(size int) []byte {
 	checkOwner(l)
 	i := classOf(size)
 	if i < 0 {
+		l.engine.memory.grow(l.engine, size)
 		return make([]byte, size)
 	}
 	c := &l.buffers.class[i]
@@ -33,6 +34,7 @@ func (l *Loop) Buffer(size int) []byte {
 		c.free = c.free[:n-1]
 		return b
 	}
+	l.engine.memory.grow(l.engine, bufferClasses[i])
 	return make([]byte, bufferClasses[i])
 }
 
@@ -45,10 +47,17 @@ func (l *Loop) Release(b []byte) {
 			b = b[:size]
 			checkRelease(c, b)
 			c.used--
+			if l.engine.memory.short.Load() {
+				l.engine.memory.shrink(l.engine, size)
+				return
+			}
 			c.free = append(c.free, b)
 			l.armUpkeep()
 			return
 		}
+	}
+	if cap(b) > bufferClasses[len(bufferClasses)-1] {
+		l.engine.memory.shrink(l.engine, cap(b))
 	}
 }
 
@@ -62,13 +71,34 @@ func classOf(size int) int {
 	return -1
 }
 
-func (b *buffers) trim() {
+// trim drops the free buffers that the recent peak does not ask for, all of them when
+// buffers are short.
+func (b *buffers) trim(l *Loop) {
 	for i := range b.class {
 		c := &b.class[i]
-		for range c.decay.step(c.used, len(c.free)) {
-			c.free[len(c.free)-1] = nil
-			c.free = c.free[:len(c.free)-1]
-		}
+		b.shorten(l, i, c.decay.step(c.used, len(c.free)))
+	}
+	if l.engine.memory.short.Load() {
+		b.drop(l)
+	}
+}
+
+// drop drops all free buffers.
+func (b *buffers) drop(l *Loop) {
+	for i := range b.class {
+		b.shorten(l, i, len(b.class[i].free))
+	}
+}
+
+// shorten drops n free buffers of a class.
+func (b *buffers) shorten(l *Loop, class, n int) {
+	c := &b.class[class]
+	for range n {
+		c.free[len(c.free)-1] = nil
+		c.free = c.free[:len(c.free)-1]
+	}
+	if n > 0 {
+		l.engine.memory.shrink(l.engine, n*bufferClasses[class])
 	}
 }
 

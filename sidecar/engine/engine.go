@@ -96,6 +96,7 @@ type Engine struct {
 
 	handshakes handshakes
 
+	memory   memory
 	offloads sync.WaitGroup
 	running  sync.WaitGroup
 	started  atomic.Bool

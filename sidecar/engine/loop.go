@@ -34,6 +34,7 @@ type Loop struct {
 
 	buffers   buffers
 	pipes     pipes
+	room      room
 	queues    []*outQueue
 	belowTLS  bool // inside tls.Conn.Write, where nothing may park
 	pacer     pacer

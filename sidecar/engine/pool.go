@@ -74,7 +74,7 @@ func (l *Loop) armUpkeep() {
 
 func (l *Loop) runUpkeep() {
 	l.workers.trim(l)
-	l.buffers.trim()
+	l.buffers.trim(l)
 	l.pipes.trim()
 	l.counts.lagWindow()
 	if len(l.workers.free) > 0 || l.buffers.spare() > 0 || len(l.pipes.free) > 0 {

@@ -12,7 +12,7 @@ type counts struct {
 	stale, panics         uint64
 	goexits, backoffs     uint64
 	accepted, dialled     uint64
-	spliced               uint64
+	spliced, bufferWaits  uint64
 	coroutines, conns     int
 	beside                uint64
 	offloads              int
@@ -34,6 +34,7 @@ type LoopStats struct {
 	Dialled        uint64        // connections
 	Pipes          int           // for splicing, in use or at hand; two descriptors each
 	Spliced        uint64        // bytes that went through them
+	BufferWaits    uint64        // reads that waited for room under the limit of buffers
 	AcceptBackoffs uint64        // pauses because descriptors had run out
 	StaleEvents    uint64        // for descriptors closed in the same batch
 	Panics         uint64        // contained
@@ -64,6 +65,7 @@ func (s Stats) Total() LoopStats {
 		t.Accepted += l.Accepted
 		t.Dialled += l.Dialled
 		t.Pipes += l.Pipes
+		t.BufferWaits += l.BufferWaits
 		t.Spliced += l.Spliced
 		t.AcceptBackoffs += l.AcceptBackoffs
 		t.StaleEvents += l.StaleEvents
@@ -78,7 +80,7 @@ func (s Stats) Total() LoopStats {
 
 type published struct {
 	pipes                                                          atomic.Int64
-	spliced, beside                                                atomic.Uint64
+	spliced, beside, waits                                         atomic.Uint64
 	tasks, coroutines, buffers, buffersFree, bufferBytes, offloads atomic.Int64
 	turns, resumes, accepted, dialled, backoffs, stale             atomic.Uint64
 	panics, goexits                                                atomic.Uint64
@@ -97,6 +99,7 @@ func (e *Engine) Stats() Stats {
 			BufferBytes: int(p.bufferBytes.Load()), Offloads: int(p.offloads.Load()),
 			Turns: p.turns.Load(), Resumes: p.resumes.Load(), Accepted: p.accepted.Load(), Dialled: p.dialled.Load(),
 			Pipes: int(p.pipes.Load()), Spliced: p.spliced.Load(), Beside: p.beside.Load(),
+			BufferWaits:    p.waits.Load(),
 			AcceptBackoffs: p.backoffs.Load(), StaleEvents: p.stale.Load(),
 			Panics: p.panics.Load(), Goexits: p.goexits.Load(),
 			Lag: time.Duration(p.lag.Load()), Stalls: l.pulse.stalls.Load(),
@@ -132,6 +135,7 @@ func (l *Loop) publish() {
 	setUint(&p.accepted, c.accepted)
 	setUint(&p.dialled, c.dialled)
 	setInt(&p.pipes, l.pipes.open)
+	setUint(&p.waits, c.bufferWaits)
 	setUint(&p.spliced, c.spliced)
 	setUint(&p.beside, c.beside)
 	setUint(&p.backoffs, c.backoffs)

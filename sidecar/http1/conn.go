@@ -108,6 +108,12 @@ func (c *conn) newMessage() {
 // buffer they fill is exchanged for the next larger one. Views given out before
 // are void. It returns the transport's error as it is.
 func (c *conn) fill(size int) error {
+	if w, ok := c.t.(waiter); ok && c.r == c.w && (c.buf == nil || w.Quiet()) {
+		c.releaseRead() // nothing is held while nothing comes
+		if err := w.AwaitInput(size); err != nil {
+			return err
+		}
+	}
 	if c.buf == nil {
 		c.buf = c.b.Buffer(size)
 		c.r, c.w = 0, 0

@@ -23,6 +23,15 @@ type Transport interface {
 	Pending() bool
 }
 
+// waiter is what a Transport may also offer; engine.Conn and engine.TLS do.
+type waiter interface {
+	// Quiet reports that a read would wait.
+	Quiet() bool
+	// AwaitInput parks until a read may find something and a buffer of size bytes may be
+	// taken. Errors are those of Read.
+	AwaitInput(size int) error
+}
+
 // Buffers lends buffers of at least size bytes; engine.Loop satisfies it.
 type Buffers interface {
 	Buffer(size int) []byte

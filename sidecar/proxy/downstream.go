@@ -149,6 +149,9 @@ func (d *Downstream) exchange() *Exchange {
 // a task.
 func (d *Downstream) begin(x *Exchange) bool {
 	l := d.loop.loop
+	if !l.HasRoom(firstRead) {
+		return true // its task waits for room
+	}
 	buf := l.Buffer(firstRead)
 	n, err := d.raw.TryRead(buf)
 	if n > 0 {

@@ -61,6 +61,9 @@ func (x *Exchange) decide() error {
 		return &policy.Error{Reason: policy.NoRoute, Side: policy.Downstream, Phase: policy.PhaseRoute}
 	}
 	x.Route = x.conf.Routes[i]
+	if err := x.loop.mayBegin(); err != nil {
+		return err
+	}
 	x.settings = x.Route.Service.Settings()
 	if x.settings.Timeouts.Request > 0 {
 		x.until = x.start + int64(x.settings.Timeouts.Request)

@@ -40,6 +40,9 @@ func (d *Downstream) serveTCP(t *engine.Task) {
 		d.loop.proxy.refusedCaller(d, err)
 	}
 	if err == nil {
+		err = d.loop.mayBegin()
+	}
+	if err == nil {
 		err = x.connect()
 	}
 	if err == nil {
@@ -83,16 +86,16 @@ func (x *tcpExchange) connect() error {
 // carry serves the tunnel.
 func (x *tcpExchange) carry(t *engine.Task) error {
 	loop := x.d.loop.loop
-	down := &bare{x.d.transport(), loop.Buffer(tunnelBuffer)}
-	up := &bare{x.up.Transport, loop.Buffer(tunnelBuffer)}
+	down := &bare{transport: x.d.transport(), loop: loop}
+	up := &bare{transport: x.up.Transport, loop: loop}
 	n := tunnel{
 		down: tunnelEnd{down, x.d.raw, x.d.transport()},
 		up:   tunnelEnd{up, x.up.Raw(), x.up.Transport},
 		idle: x.conf.Service.Settings().Timeouts.Tunnel, loop: x.d.loop,
 	}
 	release := func() {
-		loop.Release(down.buf)
-		loop.Release(up.buf)
+		down.release()
+		up.release()
 	}
 	err := n.run(t)
 	x.record.BytesIn, x.record.BytesOut = n.in, n.out

@@ -176,11 +176,15 @@ func (x *Exchange) tunnel() error {
 // bare is a connection without a codec as a tunnel's end.
 type bare struct {
 	transport engine.Transport
-	buf       []byte
+	loop      *engine.Loop
+	buf       []byte // nil while it waits
 }
 
 // ReadBody implements side.
 func (b *bare) ReadBody() ([]byte, bool, error) {
+	if err := b.lend(); err != nil {
+		return nil, false, err
+	}
 	n, err := b.transport.Read(b.buf)
 	if n > 0 {
 		return b.buf[:n], false, nil
@@ -212,6 +216,7 @@ func (b *bare) SpliceOut() int64 { return 1 << 62 }
 
 // ReadSplice implements side.
 func (b *bare) ReadSplice(s http1.Splicer) (int, bool, error) {
+	b.release()
 	n, err := s.Fill(b.SpliceIn())
 	if err == io.EOF {
 		return 0, true, nil
