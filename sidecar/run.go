@@ -72,6 +72,7 @@ func (s *Sidecar) finish(cancel context.CancelFunc) {
 // startControl starts the goroutines of the control plane.
 func (s *Sidecar) startControl(ctx context.Context) {
 	s.run("discovery", func() error { return s.set.Run(ctx) })
+	s.run("memory", func() error { return s.giveBack(ctx) })
 	s.run("health", func() error { return s.checker.Run(ctx) })
 	for _, own := range s.identities.all {
 		s.run(strings.TrimSpace("identity "+own.name), func() error { return own.current.Run(ctx, own.source) })
