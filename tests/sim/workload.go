@@ -114,7 +114,11 @@ func (s *serving) head(h *head) framing {
 		return unframed
 	}
 	if c.expect && h.has("expect", "100-continue") {
-		m.world.After(c.serveDelay/2, func() { s.peer.Send("HTTP/1.1 100 Continue\r\n\r\n") })
+		m.world.After(c.serveDelay/2, func() {
+			if s.call == c && !s.said { // nothing comes behind an answer
+				s.peer.Send("HTTP/1.1 100 Continue\r\n\r\n")
+			}
+		})
 	}
 	return byFields
 }
