@@ -23,9 +23,8 @@ func givenCPUs() (all []int, err error) {
 
 // bindCPUs binds every thread of the process to cpus. A thread inherits from the one that
 // starts it, so the threads are listed until a whole listing holds no unbound one. It is the
-// process that is
-// bound and not each loop to a CPU of its own: a goroutine locked to a thread is woken ten
-// to twenty times slower, and the kernel keeps a busy thread where it is.
+// process that is bound and not each loop to a CPU of its own: a goroutine locked to a thread
+// is woken ten to twenty times slower, and the kernel keeps a busy thread where it is.
 func bindCPUs(cpus []int) error {
 	var set unix.CPUSet
 	for _, n := range cpus {
