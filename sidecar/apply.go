@@ -137,6 +137,7 @@ func (s *Sidecar) apply(c *config.Config, d Descriptors, wait func(ctx context.C
 	}
 	out.Commit()
 	s.engine.LimitBuffers(int64(c.Limits.Buffers))
+	s.engine.SetAcceptBurst(c.Limits.AcceptBurst)
 	plan.Commit()
 	s.descriptors.Store(&d)
 	s.generation++

@@ -98,6 +98,9 @@ type Limits struct {
 	Handshakes int `yaml:"handshakes"`
 	// Buffers is the memory of all buffers together, in bytes.
 	Buffers Size `yaml:"buffers"`
+	// AcceptBurst is how many connections a listener takes on a loop before everything
+	// else there has its turn.
+	AcceptBurst int `yaml:"accept_burst"`
 }
 
 // Timeouts are the process-wide values; listeners and services may override

@@ -27,7 +27,7 @@ func (l *Log) setDefaults() { *l = Log{Level: "info", Format: FormatText} }
 func (a *AccessLog) setDefaults() { *a = AccessLog{Path: AccessLogOff, Format: FormatText} }
 
 func (l *Limits) setDefaults() {
-	*l = Limits{Head: 64 << 10, Fields: 100, RequestLine: 8 << 10, Buffers: 256 << 20}
+	*l = Limits{Head: 64 << 10, Fields: 100, RequestLine: 8 << 10, Buffers: 256 << 20, AcceptBurst: 64}
 }
 
 func (t *Timeouts) setDefaults() {

@@ -63,6 +63,7 @@ func (v *validator) process() {
 	v.between("limits.fields", c.Limits.Fields, 1, 10000)
 	v.between("limits.head", c.Limits.Head, 1<<10, 1<<20)
 	v.between("limits.request_line", c.Limits.RequestLine, 256, 1<<20)
+	v.between("limits.accept_burst", c.Limits.AcceptBurst, 1, 10000)
 	v.between("limits.buffers", c.Limits.Buffers, 4<<20, 1<<40)
 	if c.Limits.RequestLine > c.Limits.Head {
 		v.report("limits.request_line", fmt.Sprintf("%s is more than limits.head, %s", c.Limits.RequestLine, c.Limits.Head))

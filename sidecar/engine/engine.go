@@ -96,10 +96,11 @@ type Engine struct {
 
 	handshakes handshakes
 
-	memory   memory
-	offloads sync.WaitGroup
-	running  sync.WaitGroup
-	started  atomic.Bool
+	memory      memory
+	acceptBurst atomic.Int64
+	offloads    sync.WaitGroup
+	running     sync.WaitGroup
+	started     atomic.Bool
 }
 
 // New opens the loops. Nothing runs before Run (or Loop.Step), but Listen, Post and Loops

@@ -40,7 +40,8 @@ type acceptor struct {
 }
 
 const (
-	// acceptsPerTurn bounds what one listener accepts before everything else had its turn.
+	// acceptsPerTurn bounds what one listener accepts before everything else had its turn,
+	// unless SetAcceptBurst says otherwise.
 	acceptsPerTurn = 64
 	// maxBacklog is the longest queue of a listener; the kernel caps it further.
 	maxBacklog = 65535
@@ -87,6 +88,17 @@ func (ln *Listener) Close() {
 	ln.bound = nil
 }
 
+// SetAcceptBurst bounds what one listener accepts on a loop before everything else there had
+// its turn; 0: 64. Any goroutine, at any time.
+func (e *Engine) SetAcceptBurst(n int) { e.acceptBurst.Store(int64(n)) }
+
+func (e *Engine) burst() int {
+	if n := e.acceptBurst.Load(); n > 0 {
+		return int(n)
+	}
+	return acceptsPerTurn
+}
+
 func (l *Loop) startAccepting(ln *Listener, fd int) {
 	a := &acceptor{listener: ln, loop: l, fd: fd, timer: l.NewTimer()}
 	if l.draining.active {
@@ -125,7 +137,7 @@ func (a *acceptor) close() {
 	a.timer.Stop()
 	a.listener.file.remove()
 	a.ready, a.paused = !a.loop.draining.forced, false
-	for range maxBacklog / acceptsPerTurn {
+	for range 1 + maxBacklog/a.loop.engine.burst() {
 		if !a.ready || a.paused {
 			break
 		}
@@ -162,7 +174,7 @@ func (l *Loop) acceptReady() {
 func (a *acceptor) run() {
 	l := a.loop
 	l.doing(inAccept)
-	for range acceptsPerTurn {
+	for range l.engine.burst() {
 		fd, peer, err := l.poller.Accept(a.fd)
 		switch err {
 		case nil:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -114,4 +115,30 @@ func TestReadsWaitForRoom(t *testing.T) {
 			t.Error("nothing waited")
 		}
 	})
+}
+
+// With a burst of one, a loop serves what it has accepted before it accepts more.
+func TestAcceptBurst(t *testing.T) {
+	e, l := stepped(t, Options{Loops: 1})
+	e.SetAcceptBurst(1)
+	accepted := 0
+	ln, err := e.Listen("tcp", "127.0.0.1:0", func(_ *Loop, c *Conn) { accepted++; c.Close() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	l.Step(time.Second) // takes the listener
+	for want := 1; want <= 3; want++ {
+		l.Step(time.Second)
+		if accepted != want {
+			t.Fatalf("%d accepted in %d turns", accepted, want)
+		}
+	}
+	e.SetAcceptBurst(0)
 }
