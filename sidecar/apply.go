@@ -143,6 +143,9 @@ func (s *Sidecar) apply(c *config.Config, d Descriptors, wait func(ctx context.C
 	s.generation++
 	s.watchEdges(out.Certificates)
 	s.checkAll()
+	if s.ready.Load() {
+		s.register(c)
+	}
 	return nil
 }
 

@@ -22,7 +22,8 @@ const (
 //     its error;
 //  3. the sources of endpoints and of our identity begin, and have a bounded time;
 //  4. the listeners accept, those who have connected meanwhile first;
-//  5. ready.
+//  5. ready;
+//  6. registered in Consul, where that is configured, and kept so.
 func (s *Sidecar) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	s.applying.Lock()
@@ -62,6 +63,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 // finish ends the control plane and waits for it.
 func (s *Sidecar) finish(cancel context.CancelFunc) {
 	s.ready.Store(false)
+	s.leave(context.Background()) // nothing is left where a drain came before
 	cancel()
 	s.applying.Lock()
 	s.ended = true
@@ -116,6 +118,9 @@ func (s *Sidecar) start() error {
 		return err
 	}
 	s.ready.Store(true)
+	s.applying.Lock()
+	s.register(s.current())
+	s.applying.Unlock()
 	s.log.Info("ready", "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()), "engine", s.engine.Kind().String(),
 		"connections", d.Connections, "descriptors", d.Limit, "descriptors_reserved", d.Reserve)
 	return nil

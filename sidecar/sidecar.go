@@ -61,6 +61,7 @@ type Sidecar struct {
 	sources    sources
 	identities identities
 	intentions intentions
+	presences  presences
 	admin      []*admin.Server
 
 	descriptors atomic.Pointer[Descriptors] // the budget of the configuration in force

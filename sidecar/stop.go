@@ -9,12 +9,16 @@ import (
 // in their order:
 //
 //  1. not ready: /readyz answers 503;
-//  2. inbound listeners close, their connections finish what is under way, and each
+//  2. what we have registered in Consul is deregistered, and what we have adopted put
+//     into maintenance; a Consul that is away delays this by 3 s at most;
+//  3. where that was so, inbound serves on for register.propagation, until the others
+//     have heard of it;
+//  4. inbound listeners close, their connections finish what is under way, and each
 //     answer announces the close;
-//  3. outbound listeners serve on until inbound has ended, since the workload may
+//  5. outbound listeners serve on until inbound has ended, since the workload may
 //     still need others to answer, and then end in the same way;
-//  4. at the deadline (timeouts.drain) what is left is cut;
-//  5. the access log is flushed, and Run returns.
+//  6. at the deadline (timeouts.drain, from the beginning) what is left is cut;
+//  7. the access log is flushed, and Run returns.
 func (s *Sidecar) Stop() {
 	s.stopping.Store(true)
 	s.stopNow()
@@ -32,6 +36,7 @@ func (s *Sidecar) drain(ctx context.Context) bool {
 	within := s.current().Timeouts.Drain.D()
 	deadline := began.Add(within)
 	s.log.Info("draining", "inbound", s.proxy.Active(true), "outbound", s.proxy.Active(false), "deadline", within.String(), "generation", generation)
+	s.awaitPropagation(ctx, deadline)
 	for _, inbound := range []bool{true, false} {
 		s.proxy.Drain(inbound)
 		for s.proxy.Active(inbound) > 0 && time.Now().Before(deadline) && ctx.Err() == nil {
@@ -43,4 +48,18 @@ func (s *Sidecar) drain(ctx context.Context) bool {
 	s.engine.Drain(time.Now())
 	s.log.Info("drained", "took", time.Since(began).Round(time.Millisecond).String(), "cut", left)
 	return left == 0 || ctx.Err() == nil
+}
+
+// awaitPropagation takes us out of Consul and gives the others time to hear of it.
+func (s *Sidecar) awaitPropagation(ctx context.Context, deadline time.Time) {
+	wait := s.leave(ctx)
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(min(wait, time.Until(deadline)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }

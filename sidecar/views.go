@@ -20,16 +20,17 @@ func (s *Sidecar) openAdmin(c *config.Config) error {
 	server, err := admin.New(admin.Options{
 		Address: c.Admin.Address, Socket: c.Admin.Socket, Logger: s.log,
 		Views: admin.Views{
-			Listeners:  s.listenerViews,
-			Services:   s.serviceViews,
-			Endpoints:  s.endpointViews,
-			Identity:   s.identities.views,
-			Intentions: s.intentionsViews,
-			Limits:     s.limitsView,
-			Config:     s.configView,
-			Ready:      s.readyView,
-			Metrics:    s.metrics.Handler(),
-			Reload:     s.Reload,
+			Listeners:     s.listenerViews,
+			Services:      s.serviceViews,
+			Endpoints:     s.endpointViews,
+			Identity:      s.identities.views,
+			Intentions:    s.intentionsViews,
+			Limits:        s.limitsView,
+			Registrations: s.registrationViews,
+			Config:        s.configView,
+			Ready:         s.readyView,
+			Metrics:       s.metrics.Handler(),
+			Reload:        s.Reload,
 		},
 	})
 	if err == nil {
@@ -159,6 +160,7 @@ func (s *Sidecar) registerGauges() {
 		s.metrics.Register(metrics.AccessLogDropped, func(emit metrics.Emit) { emit(float64(s.access.Dropped())) })
 	}
 	s.registerLimits()
+	s.registerPresence()
 	s.registerEngine()
 }
 

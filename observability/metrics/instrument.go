@@ -24,6 +24,7 @@ const (
 	DiscoveryAge
 	IntentionsAge
 	IdentityExpiry
+	ConsulRegistered
 	AccessLogDropped
 	EngineTasks
 	EngineConnections
@@ -93,6 +94,8 @@ var instruments = [instrumentCount]Info{
 		"For how long Consul's intentions for the destination may be out of date; 0 while in contact."},
 	IdentityExpiry: {"larboard_identity_expiry_timestamp_seconds", Gauge, []string{"spiffe_id"},
 		"When the certificate in use expires, in Unix time."},
+	ConsulRegistered: {"larboard_consul_registered", Gauge, []string{"service", "id"},
+		"1 while Consul holds the registration and takes its reports, else 0."},
 	AccessLogDropped: {"larboard_access_log_dropped_total", Counter, nil,
 		"Access log lines lost because the ring was full or the sink failed."},
 	EngineTasks: {"larboard_engine_tasks", Gauge, []string{"loop"},

@@ -37,6 +37,7 @@ func (s *Server) routes() http.Handler {
 	add(v.Intentions != nil, "GET", "/api/v1/intentions", "Consul's intentions in force here; ?caller=SPIFFE-ID shows their verdict", s.intentionsView)
 	add(v.Identity != nil, "GET", "/api/v1/identity", "own identities, expiry, trusted domains", s.identityView)
 	add(v.Limits != nil, "GET", "/api/v1/limits", "connections and file descriptors: in use, allowed", s.limitsView)
+	add(v.Registrations != nil, "GET", "/api/v1/registrations", "what is registered in Consul", s.registrationsView)
 	add(v.Config != nil, "GET", "/api/v1/config", "the configuration in force", s.configView)
 	add(v.Reload != nil, "POST", "/api/v1/reload", "read the configuration again; 422 and the problems if it is refused", s.reload)
 
@@ -131,6 +132,12 @@ func (s *Server) intentionsView(w http.ResponseWriter, r *http.Request) {
 		list[i].Intentions = listOf(list[i].Intentions)
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"destinations": listOf(list)})
+}
+
+func (s *Server) registrationsView(w http.ResponseWriter, _ *http.Request) {
+	list := s.views.Registrations()
+	slices.SortStableFunc(list, func(a, b RegistrationView) int { return cmp.Compare(a.ID, b.ID) })
+	writeJSON(w, http.StatusOK, map[string]any{"registrations": listOf(list)})
 }
 
 func (s *Server) configView(w http.ResponseWriter, _ *http.Request) {

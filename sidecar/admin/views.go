@@ -18,6 +18,8 @@ type Views struct {
 	// Intentions shows those of Consul that decide here. With a caller, a SPIFFE ID, it
 	// shows what they say of it.
 	Intentions func(caller string) []IntentionsView
+	// Registrations is what is kept registered in Consul.
+	Registrations func() []RegistrationView
 	// Config returns the configuration in force as JSON, expanded and with its
 	// secrets redacted.
 	Config func() json.RawMessage
@@ -169,6 +171,16 @@ type IdentityView struct {
 	Rotations   uint64       `json:"rotations"`
 	Bundles     []BundleView `json:"bundles"`
 	Error       string       `json:"error,omitempty"` // of the last attempt to renew
+}
+
+// RegistrationView is one sidecar proxy in Consul, with the workload behind it.
+type RegistrationView struct {
+	ID         string    `json:"id"` // of the proxy
+	Service    string    `json:"service,omitempty"`
+	Adopted    bool      `json:"adopted"`              // registered by somebody else
+	Registered bool      `json:"registered"`           // as far as we know
+	ReportedAt time.Time `json:"reported_at,omitzero"` // when Consul last took our state
+	Error      string    `json:"error,omitempty"`
 }
 
 // BundleView says how many authorities are trusted for a trust domain.

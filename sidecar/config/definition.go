@@ -119,6 +119,9 @@ func (b *definitionReader) workload() {
 	default:
 		w.Address = b.address("Proxy.LocalServiceAddress", cmp.Or(d.LocalAddress, "127.0.0.1"), d.LocalPort)
 	}
+	w.Register = &Register{}
+	w.Register.setDefaults()
+	w.Register.Adopt = d.ID
 	b.config.Workload = w
 }
 

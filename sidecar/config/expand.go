@@ -58,6 +58,7 @@ func (c *Config) addWorkload(w *Workload, listener, service string) {
 	if w.Intentions {
 		l.Intentions = &Intentions{Service: w.Service}
 	}
+	l.Register = w.registered()
 	c.Listeners = append(c.Listeners, l)
 
 	s := Service{}

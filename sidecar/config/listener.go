@@ -26,6 +26,8 @@ type Listener struct {
 	// Intentions has Consul's intentions decide who may call; only with TLS.SPIFFE, and
 	// never together with Allow. Nil: Allow decides.
 	Intentions *Intentions `yaml:"intentions"`
+	// Register makes the listener known in Consul as a mesh proxy; nil: it is not.
+	Register *Register `yaml:"register"`
 	// Routes are tried in their order; HTTP only. Never set together with Service.
 	Routes []Route `yaml:"routes"`
 	// Service takes everything. Expand turns it into a route for HTTP listeners, so

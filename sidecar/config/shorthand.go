@@ -16,6 +16,8 @@ type Workload struct {
 	// Intentions has Consul's intentions for Service decide who may call.
 	Intentions bool    `yaml:"intentions"`
 	Health     *Health `yaml:"health"` // of the application
+	// Register makes the workload known in Consul; nil: somebody else does.
+	Register *Register `yaml:"register"`
 	// Timeouts are those towards the application; nil: those of the file.
 	Timeouts *ServiceTimeouts `yaml:"timeouts"`
 	// Identity is one of Config.Identities; empty: the only one there is.

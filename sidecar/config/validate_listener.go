@@ -14,6 +14,13 @@ func (v *validator) listener(path string, l *Listener) {
 	v.oneOf(join(path, "direction"), string(l.Direction), string(Inbound), string(Outbound))
 	v.listenerTLS(path, l)
 	v.intentions(path, l)
+	if l.Register != nil {
+		v.required(join(path, "register.service"), l.Register.Service)
+		if strings.HasPrefix(slices.Concat(l.Address, []string{""})[0], "unix:") {
+			v.report(join(path, "register"), "needs a listener with a port")
+		}
+	}
+	v.register(join(path, "register"), l.Register)
 	v.targets(path, l)
 	v.between(join(path, "max_connections"), l.MaxConnections, 0, MaxConnections)
 	v.positive(join(path, "timeouts.request_head"), l.Timeouts.RequestHead)

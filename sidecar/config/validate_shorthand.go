@@ -54,6 +54,7 @@ func (v *validator) oneWorkload(path string, w *Workload) {
 	if w.Intentions {
 		v.exclusive(path, "allow", "intentions")
 	}
+	v.register(join(path, "register"), w.Register)
 	v.health(join(path, "health"), w.Health)
 	if w.Timeouts != nil {
 		v.serviceTimeouts(path, *w.Timeouts)
