@@ -55,6 +55,9 @@ type Update struct {
 	// Err, when set, says that the source is out of reach: Endpoints is nil and the
 	// last good set stays in force.
 	Err error
+	// News says that Err is worth a line of the log although the one before was an
+	// error, too.
+	News bool
 }
 
 // Source watches one service.

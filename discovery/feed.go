@@ -2,12 +2,8 @@ package discovery
 
 import (
 	"context"
-	"slices"
 	"time"
 )
-
-// maxSaid bounds how many different errors of one outage are logged.
-const maxSaid = 8
 
 // feed is one source of a service with its last good set; its fields are guarded
 // by the Set's mu, except the first block.
@@ -27,7 +23,6 @@ type feed struct {
 	err      error // last failure; nil: in contact
 	errSince time.Time
 	failures int
-	said     []string  // errors logged since the last success
 	success  time.Time // last time the source answered
 }
 
@@ -44,25 +39,18 @@ func (f *feed) inherit(old *feed) {
 	f.good, f.have, f.from, f.since = old.good, old.have, old.from, old.since
 }
 
-// fail notes that the source is out of reach; the last good set stays. It reports
-// whether the error is news.
-func (f *feed) fail(err error, at time.Time) bool {
+// fail notes that the source is out of reach; the last good set stays.
+func (f *feed) fail(err error, at time.Time) {
 	if f.err == nil {
 		f.errSince = at
 	}
 	f.err = err
 	f.failures++
-	text := err.Error()
-	if len(f.said) >= maxSaid || slices.Contains(f.said, text) {
-		return false
-	}
-	f.said = append(f.said, text)
-	return true
 }
 
 // succeed takes a complete set.
 func (f *feed) succeed(u Update) {
-	f.err, f.errSince, f.failures, f.said, f.success = nil, time.Time{}, 0, nil, u.At
+	f.err, f.errSince, f.failures, f.success = nil, time.Time{}, 0, u.At
 	if f.have && f.from == f.spec.From && Equal(f.good.Endpoints, u.Endpoints) {
 		f.good.Index, f.good.Via = u.Index, u.Via
 		return

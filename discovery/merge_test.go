@@ -3,6 +3,8 @@ package discovery
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,24 +169,19 @@ func TestApplyKeepsTheSourcesThatStay(t *testing.T) {
 }
 
 func TestErrorsAreLoggedWhenTheyAreNews(t *testing.T) {
-	f := &feed{}
-	now := time.Now()
-	for i, c := range []struct {
-		text string
-		news bool
-	}{{"a", true}, {"a", false}, {"b", true}, {"a", false}} {
-		if got := f.fail(errors.New(c.text), now); got != c.news {
-			t.Errorf("error %d: news %v, want %v", i, got, c.news)
+	inMerge(t, func(t *testing.T, s *Set, _ *recorder, a, _ *scripted) {
+		var lines strings.Builder
+		s.log = slog.New(slog.NewTextHandler(&lines, nil))
+		a.bad(errors.New("one"))
+		a.bad(errors.New("two"))
+		a.updates <- Update{Err: errors.New("three"), News: true}
+		synctest.Wait()
+		a.good("1")
+		a.bad(errors.New("four"))
+		for text, want := range map[string]bool{"error=one": true, "error=two": false, "error=three": true, "source back": true, "error=four": true} {
+			if strings.Contains(lines.String(), text) != want {
+				t.Errorf("%q in the log: want %v\n%s", text, want, lines.String())
+			}
 		}
-	}
-	for i := range 2 * maxSaid {
-		f.fail(errors.New(string(rune('c'+i))), now)
-	}
-	if len(f.said) != maxSaid {
-		t.Errorf("%d errors said, want %d", len(f.said), maxSaid)
-	}
-	f.succeed(Update{At: now})
-	if !f.fail(errors.New("a"), now) {
-		t.Error("an error after a success is no news")
-	}
+	})
 }

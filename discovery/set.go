@@ -164,9 +164,10 @@ func (s *Set) receive(e *entry, f *feed, u Update) {
 	defer s.announce()
 	log := s.log.With("service", e.name, "from", f.spec.From)
 	if u.Err != nil {
-		if f.fail(u.Err, u.At) {
+		if f.err == nil || u.News {
 			log.Warn("discovery source out of reach, last endpoints kept", "endpoints", len(f.good.Endpoints), "error", u.Err)
 		}
+		f.fail(u.Err, u.At)
 		return
 	}
 	if f.err != nil {

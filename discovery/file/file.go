@@ -52,6 +52,7 @@ type source struct {
 	last  string // content of the last good read
 	index uint64 // of the last good content
 	away  bool   // the last read was no good
+	fault string // why
 }
 
 // New returns a source for the endpoints in a file. A file that is missing,
@@ -76,7 +77,7 @@ func (s *source) look(out func(discovery.Update)) {
 	content, err := read(s.options.Path)
 	if err == nil && s.index > 0 && content == s.last {
 		if s.away {
-			s.away = false
+			s.away, s.fault = false, ""
 			out(discovery.Update{Endpoints: s.parsed(), Index: s.index, At: time.Now()})
 		}
 		return
@@ -86,11 +87,12 @@ func (s *source) look(out func(discovery.Update)) {
 		endpoints, err = parse(s.options.Path, content)
 	}
 	if err != nil {
-		s.away = true
-		out(discovery.Update{Err: fmt.Errorf("file: %w", err), At: time.Now()})
+		news := err.Error() != s.fault
+		s.away, s.fault = true, err.Error()
+		out(discovery.Update{Err: fmt.Errorf("file: %w", err), News: news, At: time.Now()})
 		return
 	}
-	s.last, s.away = content, false
+	s.last, s.away, s.fault = content, false, ""
 	s.index++
 	out(discovery.Update{Endpoints: endpoints, Index: s.index, At: time.Now()})
 }
