@@ -84,7 +84,7 @@ the other services in Consul, and carries their traffic over mutual TLS.`,
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newRun(), newCheck(), newConfig(), newDemo(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newConfig(), newSchema(), newDemo(), newVersion())
 	return root
 }
 

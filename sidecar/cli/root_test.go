@@ -76,9 +76,10 @@ func TestCommands(t *testing.T) {
 		stdout []string
 		stderr []string
 	}{
-		{"nothing lists the commands", nil, 0, []string{"Examples:", "larboard check -c larboard.yaml", "run ", "check ", "config ", "demo ", "version "}, nil},
+		{"nothing lists the commands", nil, 0, []string{"Examples:", "larboard check -c larboard.yaml", "run ", "check ", "config ", "schema ", "demo ", "version "}, nil},
 		{"help", []string{"check", "--help"}, 0, []string{"larboard check -c edge.yaml", "--config FILE", `(default "larboard.yaml")`}, nil},
 		{"version", []string{"version"}, 0, []string{"larboard ", "go1."}, nil},
+		{"schema", []string{"schema"}, 0, []string{`"title": "Larboard's configuration file"`, `"service"`}, nil},
 		{"unknown command", []string{"chekc"}, 2, nil, []string{`unknown command "chekc"; did you mean "check"?`, "larboard --help"}},
 		{"unknown flag", []string{"check", "--fast"}, 2, nil, []string{"unknown flag: --fast", "larboard check --help"}},
 		{"flag without value", []string{"check", "-c"}, 2, nil, []string{"needs an argument"}},

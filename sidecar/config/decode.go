@@ -107,6 +107,10 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 		def.setDefaults()
 	}
 	if short, ok := v.Addr().Interface().(shorthand); ok && n.Kind == yaml.ScalarNode && !isNull(n) {
+		if n.Value == "" {
+			d.report(n, path, "has no value", "")
+			return
+		}
 		short.fromText(n.Value)
 		for i := range v.NumField() {
 			d.resolveField(v, i)

@@ -67,12 +67,13 @@ func TestManualIdentityExamples(t *testing.T) {
 	}
 }
 
-// row is one line of a table in the manual: a field and its default.
-type row struct{ path, value string }
+// row is one line of a table in the manual: a field, its default and what it means; field
+// is its type's name and its own.
+type row struct{ path, value, meaning, field string }
 
 var (
 	heading  = regexp.MustCompile("^### `(.+)`$")
-	tableRow = regexp.MustCompile("^\\| `([a-z0-9_]+)` \\| (.+?) \\| .+ \\|$")
+	tableRow = regexp.MustCompile("^\\| `([a-z0-9_]+)` \\| (.+?) \\| (.+) \\|$")
 )
 
 // manualRows returns the rows of the manual's reference, in order.
@@ -85,7 +86,7 @@ func manualRows(t *testing.T) []row {
 			section = strings.TrimPrefix(m[1], "larboard.yaml")
 		}
 		if m := tableRow.FindStringSubmatch(line); m != nil {
-			rows = append(rows, row{join(section, m[1]), m[2]})
+			rows = append(rows, row{path: join(section, m[1]), value: m[2], meaning: m[3]})
 		}
 	}
 	return rows
@@ -123,7 +124,7 @@ func fieldRows(t reflect.Type) (rows []row) {
 				continue
 			}
 			at := join(p.path, name)
-			rows = append(rows, row{at, defaultText(value.Elem().Field(i))})
+			rows = append(rows, row{path: at, value: defaultText(value.Elem().Field(i)), field: p.Name() + "." + name})
 			queue = append(queue, placed{p.Field(i).Type, at})
 		}
 	}

@@ -1,0 +1,208 @@
+package config
+
+import "reflect"
+
+// The rules of the schema that no type of a field tells. They follow the validator;
+// schema_test.go holds the two together.
+
+const (
+	octet     = `(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`
+	ipv4      = octet + `(\.` + octet + `){3}`
+	ipv6      = `\[[0-9A-Fa-f:.]+(%[^\]]+)?\]`
+	someport  = `0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
+	anyport   = `(` + someport + `|0+)`
+	unixURL   = `unix:///.*[^/]`
+	listenAt  = `^(` + unixURL + `|(` + ipv4 + `|` + ipv6 + `):` + anyport + `)$`
+	callAt    = `^(` + unixURL + `|(` + ipv4 + `|` + ipv6 + `):` + someport + `)$`
+	domain    = `[a-z0-9._-]+`
+	segments  = `(/[A-Za-z0-9._-]+)`
+	spiffeURL = `spiffe://` + domain
+	unit      = `(ns|us|µs|μs|ms|s|m|h)`
+	number    = `([0-9]+(\.[0-9]*)?|\.[0-9]+)`
+)
+
+func pattern(p string) object { return object{"type": "string", "pattern": p} }
+
+func words(all ...any) object { return object{"enum": all} }
+
+func whole(low, high int) object { return object{"type": "integer", "minimum": low, "maximum": high} }
+
+func required(names ...any) object { return object{"required": names} }
+
+func not(o object) object { return object{"not": o} }
+
+func all(rules ...any) object { return object{"allOf": rules} }
+
+// exactlyOne is a mapping with one of the fields.
+func exactlyOne(names ...any) object {
+	var forms []any
+	for _, name := range names {
+		forms = append(forms, required(name))
+	}
+	return object{"oneOf": forms}
+}
+
+func given(name string, value object) object {
+	return object{"required": []any{name}, "properties": object{name: value}}
+}
+
+func when(condition, then, otherwise object) object {
+	out := object{"if": condition, "then": then}
+	if otherwise != nil {
+		out["else"] = otherwise
+	}
+	return out
+}
+
+func ref(name string) object { return object{"$ref": "#/definitions/" + name} }
+
+func list(of object, least int) object {
+	return object{"type": "array", "items": of, "minItems": least}
+}
+
+// commonDefinitions are used by many fields.
+var commonDefinitions = object{
+	// The decoder takes every scalar for a text as it is written: a tag 1.10 stays 1.10.
+	"text": object{"type": []any{"string", "number", "boolean"}, "minLength": 1},
+	"name": object{"type": []any{"string", "number", "boolean"}, "minimum": 0, "maxLength": maxName, "pattern": `^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$`},
+	"duration": object{
+		"description": "a number and its unit: 250ms, 2s, 1m30s; or 0",
+		"type":        []any{"string", "integer"}, "minimum": 0, "maximum": 0,
+		"pattern": `^\+?(0|(` + number + unit + `)+)$`,
+	},
+	"size": object{
+		"description": "bytes, or with a unit: 8192, 64KiB, 1MiB",
+		"type":        []any{"string", "integer"}, "minimum": 0,
+		"pattern": `^\+?[0-9]+( *(B|KiB|MiB|GiB))?$`,
+	},
+	"status": object{"type": []any{"string", "integer"}, "minimum": 100, "maximum": 599, "pattern": `^ *[1-5][0-9]{2} *(- *[1-5][0-9]{2} *)?$`},
+	"call": object{
+		"type": "string", "pattern": callAt, "not": object{"type": "string", "pattern": `^(0\.0\.0\.0|\[::\]):`},
+	},
+	"listen":      pattern(listenAt),
+	"socketMode":  object{"type": []any{"string", "integer"}, "minimum": 0, "maximum": 777, "pattern": `^0?[0-7]{1,3}$`},
+	"spiffeID":    pattern(`^` + spiffeURL + segments + `+$`),
+	"idPattern":   pattern(`^` + spiffeURL + `(` + segments + `+(/\*)?|/\*)$`),
+	"callers":     list(pattern(`^(\*|(`+spiffeURL+`)?(`+segments+`+(/\*)?|/\*))$`), 1),
+	"trustDomain": object{"type": []any{"string", "number", "boolean"}, "pattern": `^` + domain + `$`},
+}
+
+// typeRules are the schemas of types that read their own text, or that are a choice of words.
+var typeRules = map[reflect.Type]object{
+	reflect.TypeFor[Duration]():   ref("duration"),
+	reflect.TypeFor[Size]():       ref("size"),
+	reflect.TypeFor[SocketMode](): ref("socketMode"),
+	reflect.TypeFor[IDPattern]():  ref("idPattern"),
+	reflect.TypeFor[Protocol]():   words("http", "tcp"),
+	reflect.TypeFor[Direction]():  words("inbound", "outbound"),
+	reflect.TypeFor[Balance]():    words("round_robin", "random", "p2c"),
+	reflect.TypeFor[OnEmpty]():    words("confirm", "keep", "accept"),
+	reflect.TypeFor[StatusRanges](): {
+		"anyOf": []any{ref("status"), list(ref("status"), 1)},
+	},
+	reflect.TypeFor[Addresses](): {
+		"type": []any{"string", "array"}, "pattern": listenAt, "items": ref("listen"), "minItems": 1,
+	},
+	reflect.TypeFor[Discovery](): {
+		"anyOf": []any{ref("DiscoverySource"), object{"type": "array", "items": ref("DiscoverySource"), "minItems": 1, "maxItems": maxSources}},
+	},
+}
+
+// structRules say which fields go together.
+var structRules = map[string]object{
+	"Config": all(
+		not(required("identity", "identities")),
+		not(required("workload", "workloads")),
+		when(given("workloads", object{"type": "array", "minItems": 1}), not(required("upstreams")), nil),
+		when(object{"anyOf": []any{required("workload"), given("workloads", object{"type": "array", "minItems": 1})}},
+			object{"anyOf": []any{required("identity"), required("identities")}}, nil),
+	),
+	"Listener": {"required": []any{"name", "address"}, "allOf": []any{
+		not(required("allow", "intentions")),
+		when(object{"anyOf": []any{required("allow"), required("intentions")}}, given("tls", required("spiffe")), nil),
+		when(given("protocol", object{"const": "tcp"}),
+			object{"required": []any{"service"}, "not": required("routes"), "properties": object{"allow_connect": object{"const": false}}},
+			exactlyOne("service", "routes")),
+	}},
+	"ListenerTLS":     exactlyOne("certificates", "spiffe"),
+	"Certificate":     required("cert", "key"),
+	"Intentions":      required("service"),
+	"Route":           required("service"),
+	"Match":           not(required("path", "path_prefix")),
+	"Service":         {"required": []any{"name"}, "anyOf": []any{required("endpoints"), required("discovery")}},
+	"Endpoint":        required("address"),
+	"DiscoverySource": exactlyOne("consul", "dns", "file"),
+	"DNSDiscovery": {"required": []any{"name"}, "allOf": []any{
+		when(given("type", object{"const": "srv"}), object{"properties": object{"port": object{"const": 0}}},
+			given("port", object{"minimum": 1})),
+	}},
+	"FileDiscovery":  required("path"),
+	"Health":         exactlyOne("tcp", "http"),
+	"ServiceTLS":     required("spiffe"),
+	"Consul":         not(required("token", "token_file")),
+	"ConsulTLS":      {"dependencies": object{"cert": []any{"key"}, "key": []any{"cert"}}},
+	"Identity":       exactlyOne("spiffe", "consul", "files", "dev"),
+	"SPIFFEIdentity": not(required("id", "hint")),
+	"FilesIdentity":  required("cert", "key", "bundle"),
+	"Workload": {"required": []any{"service", "address", "listen"}, "allOf": []any{
+		when(given("intentions", object{"const": true}), not(required("allow")), nil),
+	}},
+	"Upstream": required("service", "bind"),
+}
+
+// fieldRules stand in place of what the field's type tells.
+var fieldRules = map[string]object{
+	"Config.version":              {"const": 1},
+	"Config.engine":               words(EngineEvents, EngineGoroutines),
+	"Config.loops":                whole(0, 1024),
+	"Config.cpus":                 {"type": []any{"array", "null"}, "items": whole(0, maxCPU), "uniqueItems": true},
+	"Config.workload":             all(ref("Workload"), not(object{"anyOf": []any{required("name"), required("upstreams")}})),
+	"Admin.address":               pattern(`^(127(\.` + octet + `){3}|` + ipv6 + `):` + anyport + `$`),
+	"Admin.socket":                {"allOf": []any{ref("text"), not(object{"type": "string", "pattern": "://"})}},
+	"Log.level":                   words("debug", "info", "warn", "error"),
+	"Log.format":                  words(FormatText, FormatJSON),
+	"AccessLog.format":            words(FormatText, FormatJSON),
+	"Limits.connections":          whole(0, MaxConnections),
+	"Limits.fields":               whole(1, 10000),
+	"Limits.handshakes":           whole(0, 1024),
+	"Listener.name":               ref("name"),
+	"Listener.max_connections":    whole(0, MaxConnections),
+	"Listener.allow":              ref("callers"),
+	"ListenerTLS.certificates":    list(ref("Certificate"), 1),
+	"Listener.routes":             list(ref("Route"), 1),
+	"Intentions.service":          ref("name"),
+	"Match.path":                  pattern(urlPath),
+	"Match.path_prefix":           pattern(urlPath),
+	"Service.name":                ref("name"),
+	"Service.max_connections":     whole(0, MaxConnections),
+	"Endpoint.address":            ref("call"),
+	"Endpoint.weight":             whole(0, 65535),
+	"Endpoint.spiffe_id":          ref("spiffeID"),
+	"DNSDiscovery.type":           words(DNSA, DNSAAAA, DNSSRV),
+	"DNSDiscovery.port":           whole(0, 65535),
+	"Health.rise":                 whole(1, 1000),
+	"Health.fall":                 whole(1, 1000),
+	"Health.jitter":               {"type": "number", "minimum": 0, "maximum": 1},
+	"HTTPCheck.method":            words("GET", "HEAD", "OPTIONS", "POST", "PUT"),
+	"HTTPCheck.path":              pattern(`^/[!-"$->@-~]*(\?.*)?$`),
+	"ServiceSPIFFE.service":       ref("name"),
+	"ServiceSPIFFE.trust_domains": {"type": []any{"array", "null"}, "items": ref("trustDomain")},
+	"Consul.address":              pattern(`^(unix:///.*|(https?://)?[^/@?#]+:` + someport + `/?)$`),
+	"SPIFFEIdentity.socket":       pattern(`^(unix:///.*|tcp://.+)$`),
+	"SPIFFEIdentity.id":           ref("spiffeID"),
+	"ConsulIdentity.service":      ref("name"),
+	"FilesIdentity.bundles":       {"type": []any{"object", "null"}, "propertyNames": ref("trustDomain"), "additionalProperties": ref("text")},
+	"DevIdentity.trust_domain":    ref("trustDomain"),
+	"DevIdentity.id":              ref("spiffeID"),
+	"DevIdentity.socket":          {"allOf": []any{ref("text"), not(object{"type": "string", "pattern": "://"})}},
+	"Workload.name":               ref("name"),
+	"Workload.service":            ref("name"),
+	"Workload.address":            ref("call"),
+	"Workload.listen":             ref("listen"),
+	"Workload.allow":              ref("callers"),
+	"Upstream.service":            ref("name"),
+	"Upstream.bind":               ref("listen"),
+}
+
+// urlPath is a path without a query, of characters that a request target may hold.
+const urlPath = `^/[!-"$->@-~]*$`
