@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -83,6 +84,25 @@ func (w *Workload) registered() *Register {
 		r.Local = w.Address
 	}
 	return &r
+}
+
+// uniqueRegistrations reports two that would replace each other in Consul.
+func (v *validator) uniqueRegistrations() {
+	c, seen := v.config, map[string]string{}
+	take := func(path string, r *Register, service string) {
+		if r != nil && r.Adopt == "" {
+			v.unique(seen, cmp.Or(r.ID, r.Service, service), join(path, "register"), "id", "id")
+		}
+	}
+	for i := range c.Listeners {
+		take(listenerPath(i), c.Listeners[i].Register, "")
+	}
+	if c.Workload != nil {
+		take("workload", c.Workload.Register, c.Workload.Service)
+	}
+	for i := range c.Workloads {
+		take(workloadPath(i), c.Workloads[i].Register, c.Workloads[i].Service)
+	}
 }
 
 func (v *validator) register(path string, r *Register) {

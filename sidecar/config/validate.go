@@ -41,6 +41,7 @@ func (v *validator) validate() {
 	}
 	v.uniqueNames()
 	v.uniqueAddresses()
+	v.uniqueRegistrations()
 }
 
 // process checks the settings of the process as a whole.

@@ -45,6 +45,11 @@ type ConsulAgent struct {
 	// Certificates are those for TLS, else nil.
 	Certificates *Certificates
 
+	name    string   // of its node
+	servers []string // gossip addresses of a cluster; nil: it is alone
+	server  string   // its address among servers
+	ports   []int    // chosen by a cluster; nil: each start of Consul chooses
+
 	t       testing.TB
 	options ConsulOptions
 	binary  string
@@ -57,7 +62,7 @@ type ConsulAgent struct {
 // healthy. It is stopped at the end of the test.
 func Consul(t testing.TB, o ConsulOptions) *ConsulAgent {
 	t.Helper()
-	c := &ConsulAgent{t: t, options: o, binary: Tool(t, "consul"), dir: shortTempDir(t)}
+	c := &ConsulAgent{t: t, name: "real", options: o, binary: Tool(t, "consul"), dir: shortTempDir(t)}
 	if o.ACL {
 		c.Token = "5f3b8a52-0c7e-4d58-9a1b-1d6a2f0c9e77"
 	}
@@ -80,9 +85,12 @@ func Consul(t testing.TB, o ConsulOptions) *ConsulAgent {
 // configure chooses ports and writes the configuration file.
 func (c *ConsulAgent) configure() {
 	c.t.Helper()
-	ports := freePorts(c.t, 4)
+	ports := c.ports
+	if ports == nil {
+		ports = freePorts(c.t, 4)
+	}
 	config := map[string]any{
-		"server": true, "bootstrap_expect": 1, "node_name": "real", "datacenter": "dc1",
+		"server": true, "bootstrap_expect": 1, "node_name": c.name, "datacenter": "dc1",
 		"data_dir":  filepath.Join(c.dir, "data"),
 		"bind_addr": "127.0.0.1", "client_addr": "127.0.0.1",
 		"log_level": "warn", "disable_update_check": true, "disable_host_node_id": true,
@@ -119,6 +127,10 @@ func (c *ConsulAgent) configure() {
 	}
 	if c.options.LeafTTL != "" { // Consul's least is one hour, unless it does not look
 		config["connect"] = map[string]any{"enabled": true, "ca_config": map[string]any{"LeafCertTTL": c.options.LeafTTL, "SkipValidate": true}}
+	}
+	c.server = fmt.Sprintf("127.0.0.1:%d", ports[1])
+	if c.servers != nil {
+		config["bootstrap_expect"], config["retry_join"], config["retry_interval"] = len(c.servers), c.servers, "200ms"
 	}
 	config["ports"] = port
 	data, err := json.MarshalIndent(config, "", "  ")
