@@ -3,6 +3,7 @@
 GO      ?= go
 FUZZTIME ?= 30s
 SEEDS   ?= 10000
+SOAK    ?= 30m
 
 # Packages that run on tasks, for the analyzer of the engine's rules.
 TASKS   = ./sidecar/http1 ./sidecar/message ./sidecar/upstream ./sidecar/proxy
@@ -10,7 +11,7 @@ TASKS   = ./sidecar/http1 ./sidecar/message ./sidecar/upstream ./sidecar/proxy
 RACE    = ./sidecar/... ./discovery/... ./observability/... ./policy/...
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-goroutines race lint bench fuzz soak sim check build packages
+.PHONY: help demo test test-goroutines race lint bench fuzz soak soak-everything sim check build packages
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -53,7 +54,11 @@ fuzz: ## every fuzz target in turn, for FUZZTIME each (default 30s)
 
 soak: packages ## the end-to-end tests in their long forms: minutes under load, an agent frozen for one
 	@$(GO) run ./tests/tools/build consul spire-agent spire-server
-	LARBOARD_LONG=1 $(GO) test -count 1 -timeout 60m -v ./tests/e2e
+	LARBOARD_LONG=1 LARBOARD_SOAK=3m $(GO) test -count 1 -timeout 60m -v ./tests/e2e
+
+soak-everything: packages ## a mesh on Consul and SPIRE with everything that happens to one, for SOAK (default 30m), and a table of what the sidecars held
+	@$(GO) run ./tests/tools/build consul spire-agent spire-server
+	LARBOARD_LONG=1 LARBOARD_SOAK=$(SOAK) $(GO) test -count 1 -timeout 70m -v -run 'TestSoakEverything$$' ./tests/e2e
 
 sim: ## thousands of simulated schedules (SEEDS, default 10000): faults by seed, and a table of what came of them
 	LARBOARD_SIM_SEEDS=$(SEEDS) $(GO) test -count 1 -timeout 60m -v -run TestSchedules ./tests/sim

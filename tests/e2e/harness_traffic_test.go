@@ -140,8 +140,16 @@ func (p *larboard) scrape() samples {
 	if err != nil || status != http.StatusOK {
 		p.t.Fatalf("%s: GET /metrics: %d %v", p.name, status, err)
 	}
+	all, err := parseSamples(body)
+	if err != nil {
+		p.t.Fatalf("%s: %v", p.name, err)
+	}
+	return all
+}
+
+func parseSamples(metrics string) (samples, error) {
 	all := samples{}
-	for line := range strings.Lines(body) {
+	for line := range strings.Lines(metrics) {
 		line = strings.TrimSpace(line)
 		cut := strings.LastIndexByte(line, ' ')
 		if strings.HasPrefix(line, "#") || cut < 0 {
@@ -149,11 +157,11 @@ func (p *larboard) scrape() samples {
 		}
 		value, err := strconv.ParseFloat(line[cut+1:], 64)
 		if err != nil {
-			p.t.Fatalf("%s: metrics: %q: %v", p.name, line, err)
+			return nil, fmt.Errorf("metrics: %q: %w", line, err)
 		}
 		all[line[:cut]] = value
 	}
-	return all
+	return all, nil
 }
 
 // sum adds the series of a metric that have all of the labels, written as

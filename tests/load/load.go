@@ -62,6 +62,9 @@ type Options struct {
 	// and owns neither argument after it returned. The response's Body is
 	// already consumed.
 	Check func(resp *http.Response, body []byte) error
+	// OnFailure, when set, is told of each failed request when it fails, for whoever
+	// cannot wait for the Result. It is called from several goroutines at once.
+	OnFailure func(class string, err error)
 }
 
 // HTTP runs the load until its end or until ctx is done, and returns when the

@@ -66,6 +66,9 @@ func (r Result) String() string {
 // record books the end of one request.
 func (r *run) record(due time.Time, f *failure) {
 	took := time.Since(due)
+	if f != nil && r.o.OnFailure != nil {
+		r.o.OnFailure(f.class, f.err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.result.Requests++

@@ -313,6 +313,47 @@ func (s *SPIREDomain) Signer() (*x509.Certificate, *ecdsa.PrivateKey) {
 	return nil, nil
 }
 
+// Authority runs a command on the server's X.509 authorities: prepare, which publishes a
+// new one; or, with an ID, activate, which lets it sign; taint, which has everything
+// signed by an old one replaced; or revoke, which takes an old, tainted one out of the
+// bundle. It returns the ID of the authority in question.
+func (s *SPIREDomain) Authority(verb, id string) string {
+	s.t.Helper()
+	args := []string{"localauthority", "x509", verb, "-output", "json"}
+	if id != "" {
+		args = append(args, "-authorityID", id)
+	}
+	answer := s.Server(args...)
+	var one map[string]struct {
+		ID string `json:"authority_id"`
+	}
+	if err := json.Unmarshal(answer, &one); err != nil {
+		s.t.Fatalf("spire server: %s: %q: %v", verb, answer, err)
+	}
+	for _, a := range one {
+		if a.ID != "" {
+			return a.ID
+		}
+	}
+	s.t.Fatalf("spire server: %s: no authority in %q", verb, answer)
+	return ""
+}
+
+// OldAuthority is the ID of the X.509 authority that signed before the active one.
+func (s *SPIREDomain) OldAuthority() string {
+	s.t.Helper()
+	var all struct {
+		Old struct {
+			ID string `json:"authority_id"`
+		}
+	}
+	answer := s.Server("localauthority", "x509", "show", "-output", "json")
+	if err := json.Unmarshal(answer, &all); err != nil || all.Old.ID == "" {
+		s.t.Fatalf("spire server: no old authority in %q (%v)", answer, err)
+	}
+	return all.Old.ID
+}
+
 // BundleEndpoint is the URL from which others fetch the bundle.
 func (s *SPIREDomain) BundleEndpoint() string { return fmt.Sprintf("https://127.0.0.1:%d", s.bundles) }
 
