@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 // registry is an agent that holds registrations, on a virtual clock.
 type registry struct {
 	fake
+	mu       sync.Mutex // guards what follows, and the state told
 	services map[string]bool
 	checks   map[string]map[string]string // by check id: fields as the agent shows them
 	down     int                          // status of every answer; 0: the agent is well
@@ -33,6 +35,8 @@ func (r *registry) check(id, service, kind, notes string) {
 func (r *registry) answer(w http.ResponseWriter, req *http.Request) {
 	path := strings.TrimPrefix(req.URL.Path, "/v1/agent/")
 	verb, id := path[:strings.LastIndexByte(path, '/')+1], path[strings.LastIndexByte(path, '/')+1:]
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.down != 0 {
 		http.Error(w, "down", r.down)
 		return
@@ -91,6 +95,13 @@ func (r *registry) note(what string) {
 	r.log = append(r.log, fmt.Sprintf("%v %s", time.Since(r.start).Truncate(hundred), what))
 }
 
+// now changes something in the middle of a test.
+func (r *registry) now(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+}
+
 func (r *registry) forget() {
 	clear(r.services)
 	clear(r.checks)
@@ -105,7 +116,11 @@ func keep(t *testing.T, r *registry, want Present, act func(p *Presence, state *
 		t.Fatal(err)
 	}
 	state := &State{Verdict: Passing, Output: "ready"}
-	p := c.Keep(want, func() State { return *state })
+	p := c.Keep(want, func() State {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return *state
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -141,20 +156,19 @@ func TestPresence(t *testing.T) {
 			time.Sleep(7 * time.Second)
 			p.Leave(context.Background())
 		}, joined + "\n3s " + ttl + "passing ready\n6s " + ttl + "passing ready\n7s deregister web-sidecar-proxy\n7s deregister web"},
-		"a change of state is told at once": {webAndProxy(), nil, func(_ *registry, _ *Presence, s *State) {
+		"a change of state is told at once": {webAndProxy(), nil, func(r *registry, _ *Presence, s *State) {
 			time.Sleep(time.Second)
-			*s = State{Verdict: Critical, Output: "not ready"}
+			r.now(func() { *s = State{Verdict: Critical, Output: "not ready"} })
 			time.Sleep(time.Second)
 		}, joined + "\n1.2s " + ttl + "critical not ready"},
 		"an agent that has forgotten is told again": {webAndProxy(), nil, func(r *registry, _ *Presence, _ *State) {
-			r.forget()
+			r.now(r.forget)
 			time.Sleep(4 * time.Second)
 		}, joined + "\n3s register web\n3s register web-sidecar-proxy\n3s " + ttl + "passing ready"},
 		"an agent that was away is asked in step, and told at once": {webAndProxy(), nil, func(r *registry, _ *Presence, _ *State) {
-			r.forget()
-			r.down = 500
+			r.now(func() { r.forget(); r.down = 500 })
 			time.Sleep(20 * time.Second)
-			r.down = 0
+			r.now(func() { r.down = 0 })
 			time.Sleep(time.Second)
 		}, joined + "\n20.2s register web\n20.2s register web-sidecar-proxy\n20.2s " + ttl + "passing ready"},
 		"what others put into maintenance stays so": {webAndProxy(), func(r *registry) {
@@ -162,7 +176,7 @@ func TestPresence(t *testing.T) {
 		}, func(*registry, *Presence, *State) {}, "0s register web\n0s register web-sidecar-proxy\n0s maintenance web-sidecar-proxy true by hand\n0s " + ttl + "passing ready"},
 		"nothing was ever told: nothing to leave": {webAndProxy(), func(r *registry) { r.down = 500 },
 			func(r *registry, p *Presence, _ *State) {
-				r.down = 0
+				r.now(func() { r.down = 0 })
 				p.Leave(context.Background())
 			}, ""},
 		"a registration exchanged": {webAndProxy(), nil, func(_ *registry, p *Presence, _ *State) {
