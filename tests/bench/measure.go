@@ -12,7 +12,7 @@ import (
 // measure runs the rounds of one scenario.
 func (b *bench) measure(ctx context.Context, s scenario) (line, error) {
 	l := line{Name: s.name, About: s.about, Unit: s.kind.unit(), Target: s.target, Limit: s.limit, site: b.site}
-	l.site.Buffer, l.site.WantMutual = s.buffer, s.spec.TLS == mutualTLS
+	l.site.Buffer, l.site.WantMutual, l.site.NoTickets = s.buffer, s.spec.TLS == mutualTLS, s.noTickets
 	var err error
 	if l.reference, l.subject, err = b.sides(ctx, s); err != nil {
 		return l, err

@@ -44,6 +44,7 @@ type site struct {
 	FDs                            uint64 // open files this process may have
 	Buffer                         int    // HAProxy's, where its default is not its best
 	WantMutual                     bool   // a mutual TLS listener is measured
+	NoTickets                      bool   // and HAProxy issues no session tickets there
 }
 
 // proxy is a running contender.
