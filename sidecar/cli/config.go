@@ -13,14 +13,19 @@ func newConfig() *cobra.Command {
 		Long: `Config reads a configuration file and prints the listeners and services that it
 comes to, with every default in force. What it prints means the same as what it
 read. Secrets are replaced by a placeholder. With --sidecar-for it prints what the
-definition of a sidecar in Consul comes to.`,
+definition of a sidecar in Consul comes to.
+
+With --origins it says where each value comes from: a line of the file, a default,
+another field, a shorthand, or Consul.`,
 		Example: `  larboard config -c sidecar.yaml
+  larboard config -c sidecar.yaml --origins
   larboard config --sidecar-for web
   larboard config -c sidecar.yaml --output json | jq '.services[].name'`,
 		Args: noArguments,
 	}
 	from := originFlags(cmd)
 	output := outputFlag(cmd, "yaml", "json")
+	origins := cmd.Flags().Bool("origins", false, "say where each value comes from")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := output.valid(); err != nil {
 			return err
@@ -37,12 +42,20 @@ definition of a sidecar in Consul comes to.`,
 		if len(problems) > 0 {
 			return refuse(cmd.ErrOrStderr(), o.name(), problems)
 		}
-		print := config.Print
-		if output.value == "json" {
-			print = config.PrintJSON
-		}
-		_, err = cmd.OutOrStdout().Write(print(config.Expand(c)))
+		_, err = cmd.OutOrStdout().Write(printed(c, output.value == "json", *origins))
 		return err
 	}
 	return cmd
+}
+
+func printed(c *config.Config, asJSON, origins bool) []byte {
+	switch {
+	case asJSON && origins:
+		return config.PrintOriginsJSON(c)
+	case asJSON:
+		return config.PrintJSON(config.Expand(c))
+	case origins:
+		return config.PrintOrigins(c)
+	}
+	return config.Print(config.Expand(c))
 }

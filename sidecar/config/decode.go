@@ -34,14 +34,14 @@ type selfDecoder interface {
 	decodeNode(d *decoder, n *yaml.Node, path string)
 }
 
-// shorthand is a struct that may be written as a lone string.
+// shorthand is a struct that may be written as a lone string: its first field.
 type shorthand interface{ fromText(text string) }
 
 // defaulted is a struct with values to start from.
 type defaulted interface{ setDefaults() }
 
 func newDecoder(file string) *decoder {
-	return &decoder{source: source{file: file, positions: map[string]position{}}, failed: map[string]bool{}, budget: maxValues}
+	return &decoder{source: source{file: file, positions: map[string]position{}, lone: map[string]string{}}, failed: map[string]bool{}, budget: maxValues}
 }
 
 // report notes a problem with the field at path, seen at n.
@@ -112,6 +112,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 			return
 		}
 		short.fromText(n.Value)
+		d.lone[path] = fieldNames(v.Type())[0]
 		for i := range v.NumField() {
 			d.resolveField(v, i)
 		}

@@ -128,5 +128,8 @@ func FuzzLoad(f *testing.F) {
 		readBack(t, c)
 		readBack(t, Expand(c))
 		PrintJSON(c)
+		if again, problems := Load("f.yaml", PrintOrigins(c)); len(problems) > 0 || string(Print(again)) != string(Print(Expand(c))) {
+			t.Fatalf("with origins it reads back otherwise: %v\n%s", problems, PrintOrigins(c))
+		}
 	})
 }

@@ -15,41 +15,76 @@ const (
 // Expand returns c with the shorthands turned into listeners and services, and with
 // every HTTP listener in the form of routes. It leaves c as it is and expects one
 // without problems; the result shares what it does not change.
-func Expand(c *Config) *Config {
+func Expand(c *Config) *Config { return expand(c).out }
+
+// expansion is a configuration without shorthands, and what each of its listeners and
+// services was made of.
+type expansion struct {
+	from, out           *Config
+	listeners, services []stem
+}
+
+func expand(c *Config) *expansion {
 	out := *c
-	out.Listeners = slices.Clone(c.Listeners)
-	out.Services = slices.DeleteFunc(slices.Clone(c.Services), func(s Service) bool { return c.pattern(s.Name) })
+	e := &expansion{from: c, out: &out}
+	out.Listeners, out.Services = slices.Clone(c.Listeners), nil
+	for i := range c.Listeners {
+		e.listeners = append(e.listeners, stem{path: listenerPath(i)})
+	}
+	for i := range c.Services {
+		if !c.pattern(c.Services[i].Name) {
+			e.addService(c.Services[i], stem{path: servicePath(i)})
+		}
+	}
 	out.Workload, out.Upstreams, out.Workloads = nil, nil, nil
 	if c.Workload != nil {
-		out.addWorkload(c.Workload, InboundListener, LocalService)
+		e.addWorkload(c.Workload, "workload", InboundListener, LocalService)
 	}
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
-		out.addUpstream(u, u.Service)
+		e.addUpstream(u, upstreamPath(i), u.Service)
 		if c.service(u.Service) == nil {
-			out.Services = append(out.Services, u.toService())
+			e.addService(u.toService(), stem{path: upstreamPath(i), made: upstreamService})
 		}
 	}
 	for i := range c.Workloads {
-		w := &c.Workloads[i]
-		out.addWorkload(w, w.prefixed(InboundListener), w.prefixed(LocalService))
-		for j := range w.Upstreams {
-			u := &w.Upstreams[j]
-			out.addUpstream(u, w.prefixed(u.Service))
-			out.Services = append(out.Services, c.serviceFor(w, u))
-		}
+		e.addHosted(&c.Workloads[i], workloadPath(i))
 	}
 	for i := range out.Listeners {
 		out.Listeners[i].routeService()
 	}
 	out.inheritAll()
-	return &out
+	return e
+}
+
+func (e *expansion) addService(s Service, of stem) {
+	e.out.Services = append(e.out.Services, s)
+	e.services = append(e.services, of)
+}
+
+func (e *expansion) addListener(l Listener, of stem) {
+	e.out.Listeners = append(e.out.Listeners, l)
+	e.listeners = append(e.listeners, of)
+}
+
+// addHosted adds one of several workloads, which the file has at path, with its upstreams.
+func (e *expansion) addHosted(w *Workload, path string) {
+	e.addWorkload(w, path, w.prefixed(InboundListener), w.prefixed(LocalService))
+	for i := range w.Upstreams {
+		u, at := &w.Upstreams[i], join(path, upstreamPath(i))
+		e.addUpstream(u, at, w.prefixed(u.Service))
+		of := stem{path: at, made: upstreamService, workload: path}
+		if k := slices.IndexFunc(e.from.Services, func(s Service) bool { return s.Name == u.Service }); k >= 0 {
+			of.like = servicePath(k)
+		}
+		e.addService(e.from.serviceFor(w, u), of)
+	}
 }
 
 // prefixed is how a listener or service of one of several workloads is called.
 func (w *Workload) prefixed(name string) string { return cmp.Or(w.Name, w.Service) + "." + name }
 
-func (c *Config) addWorkload(w *Workload, listener, service string) {
+func (e *expansion) addWorkload(w *Workload, path, listener, service string) {
 	l := Listener{}
 	l.setDefaults()
 	l.Name, l.Address, l.Protocol = listener, Addresses{w.Listen}, w.Protocol
@@ -59,7 +94,7 @@ func (c *Config) addWorkload(w *Workload, listener, service string) {
 		l.Intentions = &Intentions{Service: w.Service}
 	}
 	l.Register = w.registered()
-	c.Listeners = append(c.Listeners, l)
+	e.addListener(l, stem{path: path, made: workloadListener, workload: path})
 
 	s := Service{}
 	s.setDefaults()
@@ -68,17 +103,18 @@ func (c *Config) addWorkload(w *Workload, listener, service string) {
 		s.Timeouts = *w.Timeouts
 	}
 	s.Endpoints = []Endpoint{{Address: w.Address, Weight: 1}}
-	c.Services = append(c.Services, s)
+	e.addService(s, stem{path: path, made: workloadService, workload: path})
 }
 
-// addUpstream adds the listener of u; its service has the same name.
-func (c *Config) addUpstream(u *Upstream, name string) {
+// addUpstream adds the listener of u, which the file has at path; its service has the
+// same name.
+func (e *expansion) addUpstream(u *Upstream, path, name string) {
 	l := Listener{}
 	l.setDefaults()
 	l.Name, l.Direction, l.Address = name, Outbound, Addresses{u.Bind}
 	l.SocketMode = u.SocketMode
 	l.Protocol, l.Service = u.Protocol, name
-	c.Listeners = append(c.Listeners, l)
+	e.addListener(l, stem{path: path, made: upstreamListener})
 }
 
 // toService is what u says of a service that the file does not describe elsewhere.

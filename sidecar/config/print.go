@@ -15,10 +15,17 @@ import (
 // Print returns c as YAML that Load reads back: every setting in force, defaults
 // included, with secrets replaced by a placeholder. What is empty is left out.
 func Print(c *Config) []byte {
+	return writeYAML(documentOf(c))
+}
+
+// documentOf is c as a YAML document of its settings in force.
+func documentOf(c *Config) *yaml.Node { return nodeOf(reflect.ValueOf(*c)) }
+
+func writeYAML(root *yaml.Node) []byte {
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)
-	if err := encoder.Encode(nodeOf(reflect.ValueOf(*c))); err != nil {
+	if err := encoder.Encode(root); err != nil {
 		panic("config: print: " + err.Error()) // the nodes are our own
 	}
 	return out.Bytes()
@@ -27,7 +34,7 @@ func Print(c *Config) []byte {
 // PrintJSON is Print as JSON, with the same names in the same order.
 func PrintJSON(c *Config) []byte {
 	var compact, out bytes.Buffer
-	writeJSON(&compact, nodeOf(reflect.ValueOf(*c)))
+	writeJSON(&compact, documentOf(c))
 	if err := json.Indent(&out, compact.Bytes(), "", "  "); err != nil {
 		panic("config: print: " + err.Error())
 	}

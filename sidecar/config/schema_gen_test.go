@@ -74,6 +74,7 @@ func (g *generator) of(t reflect.Type, null bool) object {
 		}
 		return maps.Clone(rule)
 	}
+	g.selfDecoding(t)
 	switch t.Kind() {
 	case reflect.Pointer:
 		return g.of(t.Elem(), false)
@@ -101,6 +102,13 @@ func (g *generator) of(t reflect.Type, null bool) object {
 	}
 	g.t.Fatalf("no schema for %v", t)
 	return nil
+}
+
+// selfDecoding refuses to guess what a type that reads its own text accepts.
+func (g *generator) selfDecoding(t reflect.Type) {
+	if _, ok := reflect.New(t).Interface().(selfDecoder); ok && structRules[t.Name()]["type"] == nil {
+		g.t.Errorf("%v reads its own text: typeRules or structRules must say what it accepts", t)
+	}
 }
 
 func (g *generator) structure(t reflect.Type) object {

@@ -9,6 +9,7 @@ import (
 type source struct {
 	file      string
 	positions map[string]position // by path
+	lone      map[string]string   // the field that is meant, by the path of a lone text
 }
 
 type position struct{ line, column int }

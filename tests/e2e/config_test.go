@@ -2,15 +2,19 @@ package e2e
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/larboard-proxy/larboard/tests/pki"
 	"github.com/larboard-proxy/larboard/tests/real"
@@ -237,5 +241,86 @@ func TestConfigPrintsWhatRuns(t *testing.T) {
 	p.waitReady()
 	if _, body, _ := get(t, "http://"+p.address("in")+"/"); body != "one" {
 		t.Errorf("%q answers", body)
+	}
+}
+
+// With --origins, config says where each value comes from, and what it prints still does
+// the same.
+func TestConfigSaysWhereValuesComeFrom(t *testing.T) {
+	one := origin(t, named("one"))
+	dir := shortDir(t)
+	writeFile(t, dir, "larboard.yaml", "timeouts: {connect: 3s}\n"+app(plainListener, one)+"admin: {socket: admin.sock}\n")
+	code, printed, stderr := command(t, dir, "config", "--origins")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d %s", code, stderr)
+	}
+	for _, want := range []string{`\n  connect: 3s +# line 1\n`, `\n      connect: 3s +# timeouts\.connect, line 1\n`, `\n  idle: 1m +# default\n`} {
+		if !regexp.MustCompile(want).MatchString(printed) {
+			t.Errorf("%s is not in\n%s", want, printed)
+		}
+	}
+	code, text, stderr := command(t, dir, "config", "--origins", "--output", "json")
+	var answer struct {
+		Config  json.RawMessage
+		Origins []struct {
+			Path, From, Source string
+			Line               int
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &answer); code != 0 || err != nil {
+		t.Fatalf("exit code %d, %v: %s%s", code, err, text, stderr)
+	}
+	writeFile(t, dir, "printed.json", string(answer.Config))
+	if code, _, stderr := command(t, dir, "check", "-c", "printed.json"); code != 0 {
+		t.Errorf("what it prints is refused: %s", stderr)
+	}
+	inherited := 0
+	for _, o := range answer.Origins {
+		if o.Path == "services[0].timeouts.connect" && o.From == "inherited" && o.Source == "timeouts.connect" && o.Line == 1 {
+			inherited++
+		}
+	}
+	if inherited != 1 {
+		t.Errorf("the inherited timeout is not in %s", text)
+	}
+	p := launchIn(t, dir, "printed", printed)
+	p.waitReady()
+	if _, body, _ := get(t, "http://"+p.address("in")+"/"); body != "one" {
+		t.Errorf("%q answers", body)
+	}
+}
+
+// The schema that the binary prints accepts the file that it accepts, and refuses one that
+// it refuses.
+func TestSchemaOfTheBinary(t *testing.T) {
+	dir := shortDir(t)
+	code, printed, stderr := command(t, dir, "schema")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit code %d %s", code, stderr)
+	}
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(printed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("larboard.json", document); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := compiler.Compile("larboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, dir, "larboard.yaml", app(plainListener, "127.0.0.1:9001"))
+	_, whole, stderr := command(t, dir, "config", "--output", "json")
+	good, err := jsonschema.UnmarshalJSON(strings.NewReader(whole))
+	if err != nil {
+		t.Fatalf("%v: %s", err, stderr)
+	}
+	if err := compiled.Validate(good); err != nil {
+		t.Error(err)
+	}
+	good.(map[string]any)["listener"] = nil
+	if err := compiled.Validate(good); err == nil {
+		t.Error("an unknown field is accepted")
 	}
 }
