@@ -172,12 +172,12 @@ func (a *abuse) halfOpen(c net.Conn) {
 
 // garbage sends bytes that begin as a TLS record does, or do not.
 func (a *abuse) garbage(c net.Conn) {
-	bytes := make([]byte, 5+rand.IntN(4<<10))
-	_, _ = noise(rand.Int64()).Read(bytes)
+	junk := make([]byte, 5+rand.IntN(4<<10))
+	_, _ = noise(rand.Int64()).Read(junk)
 	if rand.IntN(2) == 0 {
-		copy(bytes, []byte{0x16, 0x03, 0x01, byte(rand.IntN(64)), byte(rand.IntN(256))})
+		copy(junk, []byte{0x16, 0x03, 0x01, byte(rand.IntN(64)), byte(rand.IntN(256))})
 	}
-	_, _ = c.Write(bytes)
+	_, _ = c.Write(junk)
 	_ = c.SetReadDeadline(time.Now().Add(time.Second))
 	_, _ = io.Copy(io.Discard, c)
 }

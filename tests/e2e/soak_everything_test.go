@@ -32,8 +32,8 @@ func soakLength(t testing.TB) time.Duration {
 		return 30 * time.Minute
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil || d < 20*time.Second || d > 55*time.Minute {
-		t.Fatalf("LARBOARD_SOAK=%s: want a duration from 20s to 55m", text)
+	if err != nil || d < time.Minute || d > 55*time.Minute {
+		t.Fatalf("LARBOARD_SOAK=%s: want a duration from 1m to 55m", text)
 	}
 	return d
 }
