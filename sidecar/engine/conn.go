@@ -39,7 +39,7 @@ type connFlags uint16
 const (
 	flagReadable connFlags = 1 << iota // a read may find something; unset: it would not
 	flagWritable                       // a write may find room
-	flagEnding                         // an event carried RDHUP, HUP or ERR: a short read proves nothing
+	flagEnding                         // an event carried RDHUP, HUP, ERR or PRI: a short read proves nothing
 	flagReset                          // the connection is dead in both directions by the peer's doing
 	flagClosed                         // closed here
 	flagQueued                         // in loop.idle
@@ -109,7 +109,7 @@ func (l *Loop) watchAll() {
 // event takes what the poller reported: flags first, then whoever waits. Edges that arrive
 // while the connection is busy stay in the flags.
 func (c *Conn) event(r Ready) {
-	if r&(HalfClosed|HungUp|Failed) != 0 {
+	if r&(HalfClosed|HungUp|Failed|Urgent) != 0 {
 		c.flags |= flagEnding | flagReadable
 	}
 	if r&Readable != 0 {

@@ -56,8 +56,9 @@ func (c *Conn) TryRead(p []byte) (int, error) {
 }
 
 // took accounts for a read of n bytes into room for size. After a short read the next would
-// find nothing, unless the last event also said that the stream ends: then no further edge
-// may come, and the end must be read.
+// find nothing, unless an event also said that the stream ends: then no further edge may come,
+// and the end must be read; or that an urgent byte has come: a read stops before it, and the
+// next passes over it.
 func (c *Conn) took(n, size int) (int, error) {
 	if n == 0 {
 		c.flags |= flagEOF

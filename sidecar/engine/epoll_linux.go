@@ -20,7 +20,7 @@ type epoll struct {
 }
 
 const (
-	edges = syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | edgeTriggered
+	edges = syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | syscall.EPOLLPRI | edgeTriggered
 	// edgeTriggered is EPOLLET; syscall has it as a negative constant.
 	edgeTriggered = 1 << 31
 	wakeToken     = ^uint64(0)
@@ -93,6 +93,9 @@ func readyOf(e uint32) Ready {
 	}
 	if e&syscall.EPOLLERR != 0 {
 		r |= Failed
+	}
+	if e&syscall.EPOLLPRI != 0 {
+		r |= Urgent
 	}
 	return r
 }

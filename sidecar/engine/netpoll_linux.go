@@ -20,5 +20,5 @@ func (p *netpoll) Splice(from, to, n int) (int, error) {
 // ReadPipe implements Splicer.
 func (p *netpoll) ReadPipe(r int, b []byte) (int, error) { return sockets{}.ReadPipe(r, b) }
 
-// Drained implements Splicer.
-func (p *netpoll) Drained(fd int) bool { return sockets{}.Drained(fd) }
+// Peek implements Splicer.
+func (p *netpoll) Peek(fd int) (int, error) { return sockets{}.Peek(fd) }

@@ -184,7 +184,7 @@ func (netSockets) LocalAddr(fd int) (netip.AddrPort, error) {
 
 // level says what fd is ready for at this moment.
 func level(fd int) Ready {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT | pollHalfClosed}}
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT | unix.POLLPRI | pollHalfClosed}}
 	for {
 		_, err := unix.Poll(fds, 0)
 		if err == nil {
@@ -212,6 +212,9 @@ func readyOfPoll(e int16) Ready {
 	}
 	if e&(unix.POLLERR|unix.POLLNVAL) != 0 {
 		r |= Failed
+	}
+	if e&unix.POLLPRI != 0 {
+		r |= Urgent
 	}
 	return r
 }

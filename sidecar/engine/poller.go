@@ -16,6 +16,7 @@ const (
 	HalfClosed                   // the peer ended its direction (RDHUP)
 	HungUp                       // both directions have ended (HUP)
 	Failed                       // the socket holds an error (ERR)
+	Urgent                       // among the bytes is an urgent one (PRI), where a read stops short
 )
 
 // maxEvents is how many events a loop takes at once.

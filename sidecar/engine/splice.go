@@ -17,12 +17,13 @@ type Splicer interface {
 	// OpenPipe returns a non-blocking pipe of about size bytes.
 	OpenPipe(size int) (r, w int, err error)
 	ClosePipe(r, w int)
-	// Splice moves up to n bytes; 0 and nil at the end of the stream.
+	// Splice moves up to n bytes; 0 and nil at the end of the stream. Before an urgent byte it
+	// stops for good: as at the end, or for want of bytes.
 	Splice(from, to, n int) (int, error)
 	// ReadPipe is Read of a pipe's end.
 	ReadPipe(r int, p []byte) (int, error)
-	// Drained reports that a read from a socket would find nothing.
-	Drained(fd int) bool
+	// Peek is Read of a socket's next byte that leaves it there; of an urgent one, the next.
+	Peek(fd int) (n int, err error)
 }
 
 // ErrNoSplice says that the transfer has to be copied; nothing has been moved.
@@ -101,8 +102,13 @@ func (s *Splice) tryFill(most int) (int, error) {
 		c.flags &^= flagUntried
 		n, err := l.pipes.splicer.Splice(int(c.fd), s.pipe.w, most)
 		switch {
-		case err == nil:
-			return s.took(n)
+		case err == nil && n > 0:
+			return s.took(n), nil
+		case err == nil, blocked(err) && c.flags&flagEnding != 0:
+			if err := s.stopped(); err != ErrWouldBlock {
+				s.giveBack()
+				return 0, err
+			}
 		case blocked(err): // the pipe is empty: it is the socket that has nothing
 			c.flags &^= flagReadable
 		case err == syscall.EINVAL:
@@ -116,22 +122,39 @@ func (s *Splice) tryFill(most int) (int, error) {
 	}
 }
 
+// stopped says why a splice took nothing: io.EOF; ErrNoSplice: it is before an urgent byte,
+// which a read passes over; ErrWouldBlock.
+func (s *Splice) stopped() error {
+	c := s.Src
+	for {
+		n, err := c.loop.pipes.splicer.Peek(int(c.fd))
+		switch {
+		case err == nil && n == 0:
+			c.flags |= flagEOF
+			return io.EOF
+		case err == nil:
+			s.refused = true
+			return ErrNoSplice
+		case blocked(err):
+			c.flags &^= flagReadable
+			return ErrWouldBlock
+		case !retry(err):
+			return err
+		}
+	}
+}
+
 // took accounts for n bytes in the pipe. How many it takes depends on how they came, so less
 // than was asked for says nothing of what is left (compare Conn.took).
-func (s *Splice) took(n int) (int, error) {
+func (s *Splice) took(n int) int {
 	c := s.Src
-	if n == 0 {
-		c.flags |= flagEOF
-		s.giveBack()
-		return 0, io.EOF
-	}
 	s.held = n
 	c.in += uint64(n)
 	c.loop.counts.spliced += uint64(n)
 	if t := c.loop.current; t != nil {
 		t.charge(n / spliceShare)
 	}
-	return n, nil
+	return n
 }
 
 // Held is the number of bytes that Fill took and Flush has not passed on.
@@ -223,8 +246,10 @@ func (s *Splice) copyOut() error {
 func (s *Splice) End() {
 	s.giveBack()
 	c := s.Src
-	if c.flags&(flagReadable|flagEnding|flagClosed) == flagReadable && c.loop.pipes.splicer != nil &&
-		c.loop.pipes.splicer.Drained(int(c.fd)) {
+	if c.flags&(flagReadable|flagEnding|flagClosed) != flagReadable || c.loop.pipes.splicer == nil {
+		return
+	}
+	if _, err := c.loop.pipes.splicer.Peek(int(c.fd)); blocked(err) {
 		c.flags &^= flagReadable
 	}
 }

@@ -43,10 +43,13 @@ func (sockets) ReadPipe(r int, p []byte) (int, error) {
 	return max(n, 0), err
 }
 
-// Drained implements Splicer.
-func (sockets) Drained(fd int) bool {
+// Peek implements Splicer.
+func (sockets) Peek(fd int) (int, error) {
 	var b [1]byte
-	_, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), 1,
+	n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), 1,
 		syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
-	return e == syscall.EAGAIN
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
 }

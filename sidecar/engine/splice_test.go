@@ -20,7 +20,13 @@ func relay(t *testing.T, e *Engine, target *net.TCPAddr, spliced bool) *Listener
 	t.Helper()
 	move := copyAll
 	if spliced {
-		move = spliceAll
+		move = func(dst, src *Conn) error {
+			err := spliceAll(dst, src)
+			if err == ErrNoSplice {
+				err = copyAll(dst, src)
+			}
+			return err
+		}
 	}
 	ln, err := e.Listen("tcp", "127.0.0.1:0", func(l *Loop, down *Conn) {
 		l.Go("relay", func(task *Task) {

@@ -87,8 +87,11 @@ func (p *poller) ReadPipe(r int, b []byte) (int, error) {
 	return n, nil
 }
 
-// Drained implements engine.Splicer.
-func (p *poller) Drained(fd int) bool {
+// Peek implements engine.Splicer.
+func (p *poller) Peek(fd int) (int, error) {
 	s, err := p.host.get(fd)
-	return err == nil && s.state == open && len(s.in) == 0 && !s.ended && s.err == 0
+	if err != nil {
+		return 0, err
+	}
+	return s.peek()
 }

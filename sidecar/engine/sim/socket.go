@@ -122,6 +122,14 @@ func (s *socket) read(p []byte) (int, error) {
 		s.other.pump() // the window has opened
 		return n, nil
 	}
+	return s.peek()
+}
+
+// peek is read of one byte that leaves it there.
+func (s *socket) peek() (int, error) {
+	if len(s.in) > 0 {
+		return 1, nil
+	}
 	if s.ended {
 		return 0, nil
 	}
