@@ -144,16 +144,6 @@ func (m *mesh) node(name string) *node {
 	return nil
 }
 
-// of are the instances of a service.
-func (m *mesh) of(service string) (all []*node) {
-	for _, n := range m.nodes {
-		if n.service == service {
-			all = append(all, n)
-		}
-	}
-	return all
-}
-
 // instances of the service whose endpoints a name stands for.
 func instancesOf(name string) (service string, port int) {
 	if name == stream {
