@@ -238,6 +238,24 @@ func (s *Sidecar) leave(ctx context.Context) (propagation time.Duration) {
 	return propagation
 }
 
+// maintain implements admin.Views.Maintain.
+func (s *Sidecar) maintain(ctx context.Context, id, reason string) (ids []string, err error) {
+	p := &s.presences
+	p.mu.Lock()
+	all := slices.SortedFunc(maps.Values(p.all), func(a, b *presence) int { return strings.Compare(a.id, b.id) })
+	p.mu.Unlock()
+	for _, one := range all {
+		if id != "" && id != one.id {
+			continue
+		}
+		if err := one.Maintain(ctx, reason); err != nil {
+			return ids, err
+		}
+		ids = append(ids, one.id)
+	}
+	return ids, nil
+}
+
 // registrationViews tell what is registered.
 func (s *Sidecar) registrationViews() []admin.RegistrationView {
 	p := &s.presences

@@ -27,6 +27,7 @@ func (s *Sidecar) openAdmin(c *config.Config) error {
 			Intentions:    s.intentionsViews,
 			Limits:        s.limitsView,
 			Registrations: s.registrationViews,
+			Maintain:      s.maintain,
 			Config:        s.configView,
 			Ready:         s.readyView,
 			Metrics:       s.metrics.Handler(),

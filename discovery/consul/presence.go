@@ -65,6 +65,7 @@ type Presence struct {
 	calling sync.Mutex // held during calls to the agent, so that Leave comes last
 	ttls    []string   // checks to feed; guarded by calling
 	touched bool       // something of ours may be there; guarded by calling
+	paused  string     // why Maintain put them into maintenance; empty: it did not; guarded by calling
 
 	mu       sync.Mutex // guards what follows
 	want     Present
@@ -257,7 +258,10 @@ func (p *Presence) join(ctx context.Context, want Present) (ttls []string, err e
 		if err := agent.ServiceRegisterOpts(service, opts.WithContext(ctx)); err != nil {
 			return nil, err
 		}
-		if reason != "" && reason != drainReason {
+		if reason == drainReason || reason == "" {
+			reason = p.paused
+		}
+		if reason != "" {
 			// Whoever did that is to end it; a registration ends it by the way.
 			if err := agent.EnableServiceMaintenanceOpts(r.ID, reason, p.client.agentQuery().WithContext(ctx)); err != nil {
 				return nil, err

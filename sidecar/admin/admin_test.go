@@ -88,10 +88,11 @@ func views() Views {
 		},
 		Intentions: func(string) []IntentionsView { return nil },
 
-		Config:  func() json.RawMessage { return json.RawMessage(`{"version":1,"services":[]}`) },
-		Ready:   func() (bool, []string) { return true, nil },
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "up 1\n") }),
-		Reload:  func() error { return nil },
+		Config:   func() json.RawMessage { return json.RawMessage(`{"version":1,"services":[]}`) },
+		Ready:    func() (bool, []string) { return true, nil },
+		Metrics:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "up 1\n") }),
+		Maintain: func(context.Context, string, string) ([]string, error) { return nil, nil },
+		Reload:   func() error { return nil },
 	}
 }
 

@@ -39,6 +39,7 @@ func (s *Server) routes() http.Handler {
 	add(v.Limits != nil, "GET", "/api/v1/limits", "connections and file descriptors: in use, allowed", s.limitsView)
 	add(v.Registrations != nil, "GET", "/api/v1/registrations", "what is registered in Consul", s.registrationsView)
 	add(v.Config != nil, "GET", "/api/v1/config", "the configuration in force", s.configView)
+	add(v.Maintain != nil, "POST", "/api/v1/maintenance", "?reason=TEXT keeps others away through Consul, ?end=true lets them come again; &id=ID for one", s.maintenance)
 	add(v.Reload != nil, "POST", "/api/v1/reload", "read the configuration again; 422 and the problems if it is refused", s.reload)
 
 	mux := http.NewServeMux()
@@ -138,6 +139,25 @@ func (s *Server) registrationsView(w http.ResponseWriter, _ *http.Request) {
 	list := s.views.Registrations()
 	slices.SortStableFunc(list, func(a, b RegistrationView) int { return cmp.Compare(a.ID, b.ID) })
 	writeJSON(w, http.StatusOK, map[string]any{"registrations": listOf(list)})
+}
+
+// maintenance takes ?reason=TEXT or ?end=true, and &id=ID of a registration.
+func (s *Server) maintenance(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	reason, end := q.Get("reason"), q.Get("end") == "true"
+	if (reason == "") == !end {
+		writeError(w, http.StatusBadRequest, "say why with ?reason=TEXT, or ?end=true to end it")
+		return
+	}
+	ids, err := s.views.Maintain(r.Context(), q.Get("id"), reason)
+	switch {
+	case err != nil:
+		writeError(w, http.StatusBadGateway, err.Error())
+	case len(ids) == 0:
+		writeError(w, http.StatusNotFound, "nothing of that ID is registered here: see /api/v1/registrations")
+	default:
+		writeJSON(w, http.StatusOK, map[string]any{"ids": ids, "maintenance": !end})
+	}
 }
 
 func (s *Server) configView(w http.ResponseWriter, _ *http.Request) {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -20,6 +21,9 @@ type Views struct {
 	Intentions func(caller string) []IntentionsView
 	// Registrations is what is kept registered in Consul.
 	Registrations func() []RegistrationView
+	// Maintain puts what is registered under an ID, or everything for none, into
+	// maintenance for a reason, or ends that for none. It returns the IDs concerned.
+	Maintain func(ctx context.Context, id, reason string) ([]string, error)
 	// Config returns the configuration in force as JSON, expanded and with its
 	// secrets redacted.
 	Config func() json.RawMessage

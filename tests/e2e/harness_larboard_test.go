@@ -215,14 +215,20 @@ func (p *larboard) address(listener string) string {
 // reload asks the admin interface to read the configuration again.
 func (p *larboard) reload() (status int, body string) {
 	p.t.Helper()
-	resp, err := p.client.Post("http://localhost/api/v1/reload", "", nil)
+	return p.post("/api/v1/reload")
+}
+
+// post asks the admin API to do something.
+func (p *larboard) post(path string) (status int, body string) {
+	p.t.Helper()
+	resp, err := p.client.Post("http://localhost"+path, "", nil)
 	if err != nil {
-		p.t.Fatalf("%s: reload: %v", p.name, err)
+		p.t.Fatalf("%s: %s: %v", p.name, path, err)
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
-		p.t.Fatalf("%s: reload: %v", p.name, err)
+		p.t.Fatalf("%s: %s: %v", p.name, path, err)
 	}
 	return resp.StatusCode, string(data)
 }

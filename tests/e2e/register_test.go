@@ -130,6 +130,43 @@ func TestRegistrationFollowsTheProxy(t *testing.T) {
 	}
 }
 
+// Maintenance keeps others away until it is ended, though the agent forgets it.
+func TestMaintenance(t *testing.T) {
+	t.Parallel()
+	agent := real.Consul(t, real.ConsulOptions{})
+	p := start(t, "web", registered(agent, origin(t, named("web")), "{ttl: 2s}"))
+	awaitState(t, agent, "connect", "web", "passing")
+	if status, body := p.post("/api/v1/maintenance?reason=a+new+disk"); status != 200 || !strings.Contains(body, "web-sidecar-proxy") {
+		t.Fatalf("%d %s", status, body)
+	}
+	for _, forget := range []bool{false, true} {
+		if forget {
+			agent.Forget()
+		}
+		for _, kind := range []string{"connect", "service"} {
+			eventually(t, patience, kind+" is in maintenance", func() error {
+				if _, output := awaitState(t, agent, kind, "web", "critical").state(); !strings.Contains(output, "a new disk") {
+					return fmt.Errorf("forgotten %v: %q", forget, output)
+				}
+				return nil
+			})
+		}
+	}
+	if status, body := p.post("/api/v1/maintenance?end=true&id=web-sidecar-proxy"); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	awaitState(t, agent, "connect", "web", "passing")
+	for query, want := range map[string]int{"": 400, "?reason=x&end=true": 400, "?reason=x&id=nobody": 404} {
+		if status, body := p.post("/api/v1/maintenance" + query); status != want {
+			t.Errorf("%q: %d %s", query, status, body)
+		}
+	}
+	agent.Kill()
+	if status, body := p.post("/api/v1/maintenance?reason=x"); status != 502 || !strings.Contains(body, "maintenance of") {
+		t.Errorf("without an agent: %d %s", status, body)
+	}
+}
+
 // Consul's loss never stops the proxy: not at its start, nor in between, nor at its end.
 func TestRegistrationWithoutConsul(t *testing.T) {
 	t.Parallel()
