@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,11 +72,25 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:\s]+)(#[^)]*)?\)`)
 	for _, name := range documents(t) {
 		for _, m := range link.FindAllStringSubmatch(read(t, name), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(name), m[1])); err != nil {
+			target := filepath.Join(filepath.Dir(name), m[1])
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: links to %s: %v", name, m[1], err)
+			} else if m[2] != "" && !slices.Contains(anchors(t, target), m[2]) {
+				t.Errorf("%s: links to %s%s, which has no such heading", name, m[1], m[2])
 			}
 		}
 	}
+}
+
+// anchors are what headings of a page are linked by: in lower case, with a hyphen for each
+// space and nothing else but letters, digits, hyphens and underscores.
+func anchors(t *testing.T, page string) (all []string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(read(t, page), -1) {
+		text := strings.ReplaceAll(strings.ToLower(m[1]), " ", "-")
+		all = append(all, "#"+regexp.MustCompile(`[^a-z0-9_-]`).ReplaceAllString(text, ""))
+	}
+	return all
 }
 
 // A target that `make help` does not list would be found by nobody.
