@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,8 +65,9 @@ type Presence struct {
 
 	calling sync.Mutex // held during calls to the agent, so that Leave comes last
 	ttls    []string   // checks to feed; guarded by calling
-	touched bool       // something of ours may be there; guarded by calling
 	paused  string     // why Maintain put them into maintenance; empty: it did not; guarded by calling
+	ours    []string   // IDs that we may have registered, in that order; guarded by calling
+	adopted bool       // the one to adopt has been found; guarded by calling
 
 	mu       sync.Mutex // guards what follows
 	want     Present
@@ -81,7 +83,7 @@ func (c *Client) Keep(want Present, state func() State) *Presence {
 	return &Presence{client: c, want: want, state: state, log: c.log, kick: make(chan struct{}, 1)}
 }
 
-// Set exchanges what is wanted, with the same IDs.
+// Set exchanges what is wanted; what is not any more is deregistered.
 func (p *Presence) Set(want Present) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -195,11 +197,13 @@ func (p *Presence) note(want Present, state State, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
-		if p.err == nil && !errors.Is(err, errStale) && !errors.Is(err, context.Canceled) {
-			p.log.Warn("consul does not take the registration, trying on", "id", want.id(), "error", p.client.explain("register", "service:write", err))
-		}
 		if isUnknown(err) {
 			p.known = false
+		}
+		ended := errors.Is(err, errStale) || errors.Is(err, context.Canceled)
+		err = p.client.explain("register", "service:write", err)
+		if p.err == nil && !ended {
+			p.log.Warn("consul does not take the registration, trying on", "id", want.id(), "error", err)
 		}
 		p.err = err
 		return
@@ -240,6 +244,9 @@ func (p *Presence) try(ctx context.Context, want Present, known bool, state Stat
 // join registers the instances, or finds the one to adopt, and returns the checks to
 // feed.
 func (p *Presence) join(ctx context.Context, want Present) (ttls []string, err error) {
+	if err := p.takeBack(ctx, want); err != nil {
+		return nil, err
+	}
 	if want.Adopt != "" {
 		return p.adopt(ctx, want.Adopt)
 	}
@@ -253,7 +260,9 @@ func (p *Presence) join(ctx context.Context, want Present) (ttls []string, err e
 		if err != nil {
 			return nil, err
 		}
-		p.touched = true // also if no answer comes
+		if !slices.Contains(p.ours, r.ID) {
+			p.ours = append(p.ours, r.ID) // also if no answer comes
+		}
 		opts := api.ServiceRegisterOpts{ReplaceExistingChecks: true}
 		if err := agent.ServiceRegisterOpts(service, opts.WithContext(ctx)); err != nil {
 			return nil, err
@@ -274,13 +283,32 @@ func (p *Presence) join(ctx context.Context, want Present) (ttls []string, err e
 	return ttls, nil
 }
 
+// takeBack deregisters what we have registered and nobody wants any more. An instance
+// that is to be adopted now is somebody else's.
+func (p *Presence) takeBack(ctx context.Context, want Present) error {
+	for i := len(p.ours) - 1; i >= 0; i-- {
+		id := p.ours[i]
+		if slices.ContainsFunc(want.Register, func(r Registration) bool { return r.ID == id }) {
+			continue
+		}
+		if id != want.Adopt {
+			err := p.client.api.Agent().ServiceDeregisterOpts(id, p.client.agentQuery().WithContext(ctx))
+			if err != nil && !isUnknown(err) {
+				return err
+			}
+		}
+		p.ours = slices.Delete(p.ours, i, i+1)
+	}
+	return nil
+}
+
 // adopt ends a maintenance of our own and returns the TTL checks of an instance.
 func (p *Presence) adopt(ctx context.Context, id string) (ttls []string, err error) {
 	checks, err := p.checksOf(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	p.touched = true
+	p.adopted = true
 	for _, check := range checks {
 		if check.CheckID == maintenanceCheck(id) && check.Notes == drainReason {
 			if err := p.client.api.Agent().DisableServiceMaintenanceOpts(id, p.client.agentQuery().WithContext(ctx)); err != nil {
@@ -332,17 +360,13 @@ func (p *Presence) Leave(ctx context.Context) {
 	want := p.want
 	p.known = false
 	p.mu.Unlock()
-	if !p.touched {
-		return
-	}
-	if want.Adopt != "" {
-		p.pause(ctx, want.Adopt)
-		return
-	}
-	for i := len(want.Register) - 1; i >= 0; i-- {
-		if err := p.client.Deregister(ctx, want.Register[i].ID); err != nil && !isUnknown(err) {
+	for _, id := range slices.Backward(p.ours) {
+		if err := p.client.Deregister(ctx, id); err != nil && !isUnknown(err) {
 			p.log.Warn("not deregistered", "error", err)
 		}
+	}
+	if want.Adopt != "" && p.adopted {
+		p.pause(ctx, want.Adopt)
 	}
 }
 
