@@ -282,9 +282,18 @@ func TestWorkloadsKeepTheirIdentities(t *testing.T) {
 	web, db := none(), none()
 	text := `
 identities: {web: {dev: {}}, db: {dev: {}}}
-services: [{name: api, endpoints: [127.0.0.1:1], tls: {spiffe: {}}}]
+services:
+- {name: api, endpoints: [127.0.0.1:1], tls: {spiffe: {}}}
+- {name: mail, discovery: {dns: {name: mail.test, port: 25}}, tls: {spiffe: {}}}
 workloads:
-- {service: web, address: 127.0.0.1:2, listen: 127.0.0.1:3, identity: web, upstreams: [{service: api, bind: 127.0.0.1:4}]}
+- service: web
+  address: 127.0.0.1:2
+  listen: 127.0.0.1:3
+  identity: web
+  upstreams:
+  - {service: api, bind: 127.0.0.1:4}
+  - {service: mail, bind: 127.0.0.1:8}
+  - {service: list, bind: 127.0.0.1:9, discovery: {file: {path: /list.yaml}}}
 - {service: db, address: 127.0.0.1:5, listen: 127.0.0.1:6, identity: db, upstreams: [{service: api, bind: 127.0.0.1:7}]}
 `
 	in := Input{Config: load(t, text), Identities: map[string]*identity.Current{"web": web, "db": db}, Log: slog.New(slog.DiscardHandler)}
@@ -292,12 +301,13 @@ workloads:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(out.Services) != 4 || out.Services["api"] != nil {
+	if len(out.Services) != 6 || out.Services["api"] != nil {
 		t.Errorf("services %v", out.Services)
 	}
-	for name, own := range map[string]*identity.Current{"web.api": web, "db.api": db} {
+	for name, own := range map[string]*identity.Current{"web.api": web, "db.api": db, "web.mail": web, "web.list": web} {
+		_, called, _ := strings.Cut(name, ".")
 		mesh := out.Services[name].Settings().Mesh
-		if mesh.Identity != own || mesh.Path != ServicePath("", "api") {
+		if mesh.Identity != own || mesh.Path != ServicePath("", called) {
 			t.Errorf("%s: %+v", name, mesh)
 		}
 	}

@@ -152,7 +152,7 @@ func (c *Config) serviceFor(w *Workload, u *Upstream) Service {
 	}
 	spiffe := *s.TLS.SPIFFE
 	spiffe.Identity = w.Identity
-	if s.Discovery == nil {
+	if s.Discovery.FirstConsul() == nil { // which names it
 		spiffe.Service = cmp.Or(spiffe.Service, u.Service)
 	}
 	s.TLS = &ServiceTLS{SPIFFE: &spiffe}
