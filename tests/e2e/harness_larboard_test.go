@@ -99,7 +99,7 @@ func (p *larboard) begin(w io.Writer, under []string, args ...string) {
 	if w != nil {
 		p.cmd.Stdout = w
 	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = dieWithUs()
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func command(t testing.TB, dir string, args ...string) (code int, stdout, stderr
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, args...)
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = dieWithUs()
 	var out, errs output
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

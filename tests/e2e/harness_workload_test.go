@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -31,7 +30,7 @@ func startWorkload(t testing.TB, name string) *workload {
 	t.Helper()
 	w := &workload{name: name, cmd: exec.Command(os.Args[0]), exited: make(chan struct{})}
 	w.cmd.Env = append(os.Environ(), workloadEnv+"="+name)
-	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	w.cmd.SysProcAttr = dieWithUs()
 	w.cmd.Stderr = os.Stderr
 	stdout, err := w.cmd.StdoutPipe()
 	if err == nil {

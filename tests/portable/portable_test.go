@@ -26,6 +26,18 @@ func TestOtherSystemsBuild(t *testing.T) {
 	}
 }
 
+// The tests, too, are those of every system: the ones of epoll stand apart.
+func TestOtherSystemsVet(t *testing.T) {
+	for _, system := range []string{"darwin", "freebsd"} {
+		cmd := exec.CommandContext(t.Context(), "go", "vet", ".", "./sidecar/...", "./tests/e2e")
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "GOOS="+system, "GOARCH=arm64", "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", system, err, out)
+		}
+	}
+}
+
 // Where there is no Unix the build says so itself.
 func TestWindowsIsRefusedByName(t *testing.T) {
 	out, err := build(t, "windows", "amd64")
