@@ -12,20 +12,22 @@ import (
 
 const (
 	memoryPeriod = time.Second
-	// fewTasks is too little to be worth a collection.
-	fewTasks = 256
+	// taskBytes is what a task costs besides its buffers: its stack, its exchange.
+	taskBytes = 12 << 10
+	// little is not worth a collection, in bytes.
+	little = 4 << 20
 )
 
-// burst remembers how many coroutines there were when memory was last given back.
+// burst remembers what the loops held when memory was last given back.
 type burst struct{ most int }
 
-// over reports whether now is so far below the most that memory is to be given back: at a
-// quarter of it, then at a quarter of that.
+// over reports whether now, in bytes, is so far below the most that memory is to be given
+// back: at a quarter of it, then at a quarter of that.
 func (b *burst) over(now int) bool {
 	if now > b.most {
 		b.most = now
 	}
-	if b.most < fewTasks || now > b.most/4 {
+	if b.most < little || now > b.most/4 {
 		return false
 	}
 	b.most = now
@@ -42,7 +44,9 @@ func (s *Sidecar) giveBack(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if b.over(s.engine.Stats().Total().Coroutines) {
+			held := s.engine.Stats().Total()
+			if b.over(held.Coroutines*taskBytes + held.BufferBytes) {
+				s.proxy.GiveBack()
 				debug.FreeOSMemory()
 			}
 		}

@@ -66,6 +66,22 @@ func (s *loopState) recycle(x *Exchange) {
 	}
 }
 
+// keptExchanges is how many of them stay at hand when a burst is over.
+const keptExchanges = 16
+
+// GiveBack lets go of what a burst has left in the pools of each loop. Any goroutine.
+func (p *Proxy) GiveBack() {
+	for _, s := range p.loops {
+		s.loop.Post(s.giveBack)
+	}
+}
+
+func (s *loopState) giveBack() {
+	if n := min(len(s.free), keptExchanges); n < cap(s.free) {
+		s.free = append(make([]*Exchange, 0, keptExchanges), s.free[:n]...)
+	}
+}
+
 func (s *loopState) track(d *Downstream) {
 	d.prev, d.next = &s.conns, s.conns.next
 	d.next.prev = d

@@ -16,7 +16,9 @@ import (
 )
 
 // TestMemoryAfterABurst has thousands of requests under way at once and looks what the
-// process keeps when they have ended: within a minute and a half it is near where it began.
+// process keeps when they have ended: what the loops held is let go of within
+// 20 s of an idle machine. What stays is the runtime's own: a record for each coroutine that
+// there ever was, tables of its spans.
 func TestMemoryAfterABurst(t *testing.T) {
 	requests := 1500
 	if long() {
@@ -65,8 +67,8 @@ services: [{name: app, endpoints: ["`+endpoint.Listener.Addr().String()+`"], tim
 			t.Error(err)
 		}
 	}
-	allowed := before + 8<<20 + (most-before)/4
-	eventually(t, 90*time.Second, "memory is near where it began", func() error {
+	allowed := before + 10<<20 + (most-before)/32
+	eventually(t, time.Minute, "memory is near where it began", func() error {
 		if now := resident(t, p.pid()); now > allowed {
 			return fmt.Errorf("%d KiB, %d before, %d with %d requests", now>>10, before>>10, most>>10, requests)
 		}
