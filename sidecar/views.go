@@ -183,6 +183,12 @@ func (s *Sidecar) registerEngine() {
 		emit(float64(limit))
 	})
 	gauge(metrics.EngineSpliced, func(l int) float64 { return float64(stats().Loops[l].Spliced) })
+	s.metrics.Register(metrics.EngineHandshakes, func(emit metrics.Emit) {
+		for i, l := range stats().Loops {
+			emit(float64(l.Handshakes-l.Beside), fmt.Sprint(i), "loop")
+			emit(float64(l.Beside), fmt.Sprint(i), "beside")
+		}
+	})
 	gauge(metrics.EngineLoopLag, func(l int) float64 { return stats().Loops[l].Lag.Seconds() })
 	gauge(metrics.EnginePanics, func(l int) float64 { return float64(stats().Loops[l].Panics) })
 	gauge(metrics.EngineAcceptBackoffs, func(l int) float64 { return float64(stats().Loops[l].AcceptBackoffs) })

@@ -32,6 +32,7 @@ const (
 	EngineSpliced
 	EngineBufferLimit
 	EngineBufferWaits
+	EngineHandshakes
 	EngineLoopLag
 	EnginePanics
 	EngineAcceptBackoffs
@@ -110,6 +111,8 @@ var instruments = [instrumentCount]Info{
 		"Reads that waited because the buffers were at their limit."},
 	EngineSpliced: {"larboard_engine_spliced_bytes_total", Counter, []string{"loop"},
 		"Bytes that went from one connection to another inside the kernel."},
+	EngineHandshakes: {"larboard_engine_handshakes_total", Counter, []string{"loop", "where"},
+		"TLS handshakes begun: where they are computed, on the loop or, under overload, beside it."},
 	EngineLoopLag: {"larboard_engine_loop_lag_seconds", Gauge, []string{"loop"},
 		"How long the last turn of the loop took."},
 	EnginePanics: {"larboard_engine_panics_total", Counter, []string{"loop"},

@@ -34,7 +34,11 @@ func (out *Output) secureListener(in Input, c *config.Listener, l *proxy.Listene
 		material.Config.NextProtos = nil
 	}
 	out.Certificates = append(out.Certificates, certificates)
-	l.TLS = func() (proxy.TLSMaterial, error) { return material, nil }
+	l.TLS = func() (proxy.TLSMaterial, error) {
+		now := material
+		now.Slow = certificates.Slow() // files may have been replaced
+		return now, nil
+	}
 	return nil
 }
 

@@ -28,6 +28,8 @@ const (
 const (
 	// pileUp is how many handshakes wait for their turn on a loop that is overloaded.
 	pileUp = 4
+	// pileUpSlow is that of handshakes with a slow key: one that waits is enough.
+	pileUpSlow = 1
 	// longTurn is the average turn of one that is, in nanoseconds.
 	longTurn = 1_000_000
 	// overloadHold is for how long handshakes stay off the loop after that, in nanoseconds.
@@ -58,8 +60,9 @@ func (h *handshakes) leave() { <-h.slots }
 // turned takes the length of a turn into the average of the last ones.
 func (p *pacer) turned(nanos int64) { p.average += (nanos - p.average) / 16 }
 
-// overloaded says whether a handshake that begins now belongs beside the loop.
-func (l *Loop) overloaded() bool {
+// overloaded says whether a handshake that begins now belongs beside the loop: a slow one as
+// soon as another waits.
+func (l *Loop) overloaded(slow bool) bool {
 	switch l.engine.options.HandshakeOffload {
 	case OffloadAlways:
 		return true
@@ -67,7 +70,11 @@ func (l *Loop) overloaded() bool {
 		return false
 	}
 	p, now := &l.pacer, l.Nanos()
-	if p.queue.Waiting() >= pileUp || p.average > longTurn {
+	most := pileUp
+	if slow {
+		most = pileUpSlow
+	}
+	if p.queue.Waiting() >= most || p.average > longTurn {
 		p.until = now + overloadHold
 	}
 	return now < p.until

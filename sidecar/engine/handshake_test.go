@@ -80,6 +80,25 @@ func TestBadPeersInTheHandshake(t *testing.T) {
 	}
 }
 
+// TestSlowKeysLeaveTheLoopSooner: one handshake that waits moves those with RSA, not others.
+func TestSlowKeysLeaveTheLoopSooner(t *testing.T) {
+	e := running(t, Options{Loops: 1, HandshakesPerTurn: 1})
+	on(t, e.Loops()[0], func(task *Task) {
+		l := task.Loop()
+		for _, c := range []struct {
+			waiting    int
+			slow, want bool
+		}{{0, true, false}, {1, false, false}, {1, true, true}, {pileUp, false, true}} {
+			p := &l.pacer
+			p.until, p.average, p.queue.waiters = 0, 0, make([]*condWaiter, c.waiting)
+			if got := l.overloaded(c.slow); got != c.want {
+				t.Errorf("%d wait, slow %v: %v", c.waiting, c.slow, got)
+			}
+			p.queue.waiters = nil
+		}
+	})
+}
+
 // recordedHello is what a client says first.
 func recordedHello(t *testing.T, cfg *tls.Config) []byte {
 	t.Helper()

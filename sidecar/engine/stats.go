@@ -14,7 +14,7 @@ type counts struct {
 	accepted, dialled     uint64
 	spliced, bufferWaits  uint64
 	coroutines, conns     int
-	beside                uint64
+	shakes, beside        uint64 // handshakes begun: on the loop, beside it
 	offloads              int
 	lag, lastLag          time.Duration
 }
@@ -40,6 +40,7 @@ type LoopStats struct {
 	Panics         uint64        // contained
 	Goexits        uint64        // contained
 	Lag            time.Duration // longest turn in the last seconds
+	Handshakes     uint64        // begun, those beside the loop included
 	Beside         uint64        // handshakes computed beside the loop
 	Stalls         uint64        // seen by the watchdog
 }
@@ -70,6 +71,7 @@ func (s Stats) Total() LoopStats {
 		t.AcceptBackoffs += l.AcceptBackoffs
 		t.StaleEvents += l.StaleEvents
 		t.Panics += l.Panics
+		t.Handshakes += l.Handshakes
 		t.Beside += l.Beside
 		t.Goexits += l.Goexits
 		t.Lag = max(t.Lag, l.Lag)
@@ -80,7 +82,7 @@ func (s Stats) Total() LoopStats {
 
 type published struct {
 	pipes                                                          atomic.Int64
-	spliced, beside, waits                                         atomic.Uint64
+	spliced, shakes, beside, waits                                 atomic.Uint64
 	tasks, coroutines, buffers, buffersFree, bufferBytes, offloads atomic.Int64
 	turns, resumes, accepted, dialled, backoffs, stale             atomic.Uint64
 	panics, goexits                                                atomic.Uint64
@@ -98,7 +100,8 @@ func (e *Engine) Stats() Stats {
 			Buffers: int(p.buffers.Load()), BuffersFree: int(p.buffersFree.Load()),
 			BufferBytes: int(p.bufferBytes.Load()), Offloads: int(p.offloads.Load()),
 			Turns: p.turns.Load(), Resumes: p.resumes.Load(), Accepted: p.accepted.Load(), Dialled: p.dialled.Load(),
-			Pipes: int(p.pipes.Load()), Spliced: p.spliced.Load(), Beside: p.beside.Load(),
+			Pipes: int(p.pipes.Load()), Spliced: p.spliced.Load(),
+			Handshakes: p.shakes.Load() + p.beside.Load(), Beside: p.beside.Load(),
 			BufferWaits:    p.waits.Load(),
 			AcceptBackoffs: p.backoffs.Load(), StaleEvents: p.stale.Load(),
 			Panics: p.panics.Load(), Goexits: p.goexits.Load(),
@@ -137,6 +140,7 @@ func (l *Loop) publish() {
 	setInt(&p.pipes, l.pipes.open)
 	setUint(&p.waits, c.bufferWaits)
 	setUint(&p.spliced, c.spliced)
+	setUint(&p.shakes, c.shakes)
 	setUint(&p.beside, c.beside)
 	setUint(&p.backoffs, c.backoffs)
 	setUint(&p.stale, c.stale)

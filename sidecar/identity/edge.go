@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type EdgeCertificates struct {
 type edgeSet struct {
 	all    []*tls.Certificate            // in the order configured, the first is the default
 	byName map[string][]*tls.Certificate // DNS name or "*.suffix", lower case
+	slow   bool                          // one of the keys is RSA
 }
 
 // ServerCertificates reads the pairs; the first is presented to clients that name
@@ -57,6 +59,9 @@ func (e *EdgeCertificates) Reload() error {
 			return fmt.Errorf("identity: certificate %s with key %s: %w", p.Cert, p.Key, err)
 		}
 		set.all = append(set.all, &c)
+		if _, ok := c.PrivateKey.(*rsa.PrivateKey); ok {
+			set.slow = true
+		}
 		for _, name := range c.Leaf.DNSNames {
 			name = strings.ToLower(name)
 			set.byName[name] = append(set.byName[name], &c)
@@ -103,6 +108,9 @@ func (e *EdgeCertificates) Config(alpn ...string) *tls.Config {
 		},
 	}
 }
+
+// Slow reports whether one of the keys in use is RSA.
+func (e *EdgeCertificates) Slow() bool { return e.loaded.Load().slow }
 
 // choose prefers the exact name over the wildcard and, within a name, the first
 // certificate whose key the client can verify.

@@ -210,6 +210,9 @@ func (d *Downstream) secure(conf *ListenerConfig) error {
 	d.raw.ReadWithin(conf.Timeouts.RequestHead)
 	d.raw.WriteWithin(conf.Timeouts.RequestHead)
 	tc := engine.TLSServer(d.raw, material.Config)
+	if material.Slow {
+		tc.SlowKey()
+	}
 	err = tc.Handshake()
 	if errors.Is(err, engine.ErrOverload) {
 		return &policy.Error{Reason: policy.Overloaded, Phase: policy.PhaseAccept, Err: err}

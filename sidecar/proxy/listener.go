@@ -85,6 +85,8 @@ type TLSMaterial struct {
 	// Identity is set in a mesh: the peer proves a SPIFFE ID, and the connection
 	// ends before a certificate of either side does.
 	Identity *identity.Snapshot
+	// Slow: it may sign with RSA.
+	Slow bool
 }
 
 // Timeouts towards the client; zero: no limit.
