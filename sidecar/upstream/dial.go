@@ -58,6 +58,10 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 		}
 		raw.SetDeadline(time.Time{})
 	}
+	if err := conn.stillExpected(); err != nil {
+		conn.Transport.Close()
+		return nil, err
+	}
 	conn.Client = http1.NewClient(conn.Transport, l.loop, &s.HTTP)
 	l.live.add(conn)
 	return conn, nil

@@ -108,6 +108,29 @@ func (c *Conn) judge(m *Member) error {
 	return nil
 }
 
+// stillExpected judges a connection that has just been made: the pass that followed a change
+// while it was being made did not see it. Nothing has been sent yet, and another endpoint may
+// be as expected.
+func (c *Conn) stillExpected() error {
+	if c.service.Settings().Mesh == nil {
+		return nil
+	}
+	now := c.member
+	set := c.service.Set()
+	for i := range set.Members {
+		if set.Members[i].Endpoint == c.Endpoint {
+			now = &set.Members[i]
+			break
+		}
+	}
+	var e *policy.Error
+	if errors.As(c.judge(now), &e) {
+		e.Phase, e.MaybeProcessed, e.Retryable = policy.PhaseConnect, false, true
+		return e
+	}
+	return nil
+}
+
 // unexpected is the error of an exchange whose endpoint has turned out not to be the
 // one: the request may have reached it.
 func unexpected(err error) error {

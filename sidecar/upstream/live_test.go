@@ -111,6 +111,50 @@ func TestPooledEndpointsAreJudgedAgain(t *testing.T) {
 	})
 }
 
+// TestAnEndpointIsJudgedWhenItsHandshakeIsOver: what has changed while the connection was
+// being made counts, though no pass has met it.
+func TestAnEndpointIsJudgedWhenItsHandshakeIsOver(t *testing.T) {
+	a := authority(t)
+	ours := current(issued(t, a, "/ours"))
+	for _, c := range []struct {
+		name  string
+		peers identity.Peers
+		want  policy.Reason
+	}{
+		{"another ID is expected", identity.AnyOf(spiffeid.RequireFromString("spiffe://test.mesh/other")), policy.UpstreamTLSIdentity},
+		{"one more is", identity.AnyOf(spiffeid.RequireFromString("spiffe://test.mesh/other"), spiffeid.RequireFromString("spiffe://test.mesh/api")), policy.None},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, engine.Options{Loops: 1})
+			hello, goOn := make(chan struct{}), make(chan struct{})
+			config := current(issued(t, a, "/api")).Snapshot().ServerConfig(identity.AnyTrusted())
+			config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				close(hello)
+				<-goOn
+				return nil, nil
+			}
+			s := service(&Mesh{Identity: ours, Path: "/api"}, origin(t, config))
+			var err error
+			done := r.start(0, func(_ *engine.Task, l *Local) {
+				choice, _ := l.Pick(s, &Tried{})
+				var conn *Conn
+				if conn, err = l.Dial(choice); err == nil {
+					l.Close(conn)
+				}
+				l.Done(choice, policy.Outcome{})
+			})
+			<-hello
+			configure(s, &Mesh{Identity: ours, Peers: c.peers})
+			r.on(func(l *Local) { review(l) })
+			close(goOn)
+			<-done
+			if got := policy.ReasonOf(err); got != c.want {
+				t.Errorf("%v: %v", got, err)
+			}
+		})
+	}
+}
+
 func configure(s *Service, m *Mesh) {
 	next := *s.Settings()
 	next.Mesh = m
