@@ -174,6 +174,7 @@ func (netSockets) WriteBuffers(fd int, head, body []byte) (int, error) {
 
 func (netSockets) ShutdownWrite(fd int) error { return syscall.Shutdown(fd, syscall.SHUT_WR) }
 
+// LocalAddr of a Unix socket is the zero address.
 func (netSockets) LocalAddr(fd int) (netip.AddrPort, error) {
 	sa, err := syscall.Getsockname(fd)
 	if err != nil {

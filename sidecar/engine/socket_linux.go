@@ -6,9 +6,10 @@ import (
 	"syscall"
 )
 
-// sockets are the socket calls on Linux. It holds no state. Read, Write and Writev are in
-// the syscall files: their form depends on the race detector.
-type sockets struct{}
+// sockets are the socket calls on Linux, where they differ from every Unix's. It holds no
+// state. Read, Write and WriteBuffers are in the syscall files: their form depends on the race
+// detector.
+type sockets struct{ netSockets }
 
 func (sockets) Listen(addr netip.AddrPort) (int, netip.AddrPort, error) {
 	return listenSocket(addr, nil)
@@ -106,32 +107,10 @@ func (sockets) Connect(addr netip.AddrPort) (int, error) {
 	return -1, err
 }
 
-func (sockets) SocketError(fd int) error {
-	n, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ERROR)
-	if err != nil {
-		return err
-	}
-	if n != 0 {
-		return syscall.Errno(n)
-	}
-	return nil
-}
-
-func (sockets) ShutdownWrite(fd int) error { return syscall.Shutdown(fd, syscall.SHUT_WR) }
-
 func (sockets) CloseSocket(fd int, reset bool) error {
 	if reset {
 		linger := syscall.Linger{Onoff: 1}
 		syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &linger)
 	}
 	return syscall.Close(fd)
-}
-
-// LocalAddr of a Unix socket is the zero address.
-func (sockets) LocalAddr(fd int) (netip.AddrPort, error) {
-	sa, err := syscall.Getsockname(fd)
-	if err != nil {
-		return netip.AddrPort{}, os.NewSyscallError("getsockname", err)
-	}
-	return fromSockaddr(sa), nil
 }

@@ -2,29 +2,8 @@ package engine
 
 import (
 	"net/netip"
-	"os"
 	"syscall"
 )
-
-// ListenUnix implements UnixSockets.
-func (sockets) ListenUnix(path string, ready func() error) (int, error) {
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
-	}
-	err = os.NewSyscallError("bind", syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}))
-	if err == nil {
-		err = ready()
-	}
-	if err == nil {
-		err = os.NewSyscallError("listen", syscall.Listen(fd, maxBacklog))
-	}
-	if err != nil {
-		syscall.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
 
 // ConnectUnix implements UnixSockets.
 func (sockets) ConnectUnix(path string) (int, error) {
