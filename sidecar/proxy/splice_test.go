@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -307,5 +308,43 @@ func TestAResetInASplicedTunnel(t *testing.T) {
 	}
 	if got := r.records.last(t, 1); got.Reason != policy.UpstreamReset || got.Side != policy.Upstream {
 		t.Errorf("recorded as %v by %v", got.Reason, got.Side)
+	}
+}
+
+// A spliced tunnel to an endpoint that has to prove an identity from now on is cut, with the
+// reason: once while bytes flow, once while it is silent.
+func TestASplicedTunnelIsCut(t *testing.T) {
+	for _, name := range []string{"silent", "flowing"} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, TCP, nil, echoOrigin(t))
+			c, err := net.Dial("tcp", r.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(30 * time.Second))
+			body := large()
+			go c.Write(body)
+			if _, err := io.ReadFull(c, make([]byte, len(body))); err != nil {
+				t.Fatal(err)
+			}
+			r.awaitSpliced(1)
+			if name == "flowing" {
+				go func() {
+					for _, err := c.Write(body); err == nil; _, err = c.Write(body) {
+					}
+				}()
+			}
+			next := *r.service.Settings()
+			next.Mesh = &upstream.Mesh{Identity: newMesh(t).current, Path: "/api"}
+			r.service.Configure(&next)
+			r.proxy.Reauthorize()
+			if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal("the tunnel lives on")
+			}
+			if got := r.records.last(t, 1); got.Reason != policy.UpstreamTLSIdentity || got.Side != policy.Upstream {
+				t.Errorf("recorded as %v by %v", got.Reason, got.Side)
+			}
+		})
 	}
 }
