@@ -37,6 +37,7 @@ type peer struct {
 	ends  int64 // Nanos at which the connection, waiting, is closed without a word
 	proof identity.Proof
 	task  engine.TaskRef // that serves the connection, or has
+	cut   bool           // by Reauthorize; the task is about to end
 }
 
 type connState uint8

@@ -83,9 +83,9 @@ func (s *loopState) judgeCallers() bool {
 	return true
 }
 
-// judge says why the peer may not be connected any more; nil: it may.
+// judge says why the peer may not be connected any more; nil: it may, or has been cut.
 func (d *Downstream) judge(conf *ListenerConfig) error {
-	if d.peer == nil {
+	if d.peer == nil || d.peer.cut {
 		return nil
 	}
 	if err := d.stillProven(conf); err != nil {
@@ -116,6 +116,7 @@ func (d *Downstream) cut(err error) {
 		d.close()
 		return
 	}
+	d.peer.cut = true
 	d.peer.task.Cancel(err)
 }
 

@@ -56,6 +56,7 @@ func (l *Local) Judge(more func() bool, denied func(c *Conn, service string, err
 		}
 		denied(c, c.service.Name, err)
 		if c.user.Live() {
+			c.cut = true
 			c.user.Cancel(err)
 		} else {
 			c.idleEvent()
@@ -82,10 +83,11 @@ func (v *live) member(c *Conn) *Member {
 	return c.member
 }
 
-// judge says why the endpoint is not one to be connected to any more; nil: it is.
+// judge says why the endpoint is not one to be connected to any more; nil: it is, or the
+// connection has been cut.
 func (c *Conn) judge(m *Member) error {
 	mesh := c.service.Settings().Mesh
-	if mesh == nil {
+	if mesh == nil || c.cut {
 		return nil
 	}
 	if c.PeerID == "" {

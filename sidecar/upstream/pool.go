@@ -55,6 +55,7 @@ type Conn struct {
 	peer       spiffeid.ID
 	proof      identity.Proof
 	user       engine.TaskRef // who has it; none: it is idle
+	cut        bool           // by Judge; its user is about to close it
 	next, prev *Conn
 }
 
@@ -152,7 +153,7 @@ func idleFor(set time.Duration) time.Duration { return set - set/10 }
 // is closed.
 func (l *Local) Put(c *Conn) {
 	wait, ok := c.mayWait(l.loop.Nanos())
-	if !ok || c.pool == nil || c.pool.retired || !c.Reusable() || c.Transport.Pending() {
+	if !ok || c.cut || c.pool == nil || c.pool.retired || !c.Reusable() || c.Transport.Pending() {
 		l.close(c)
 		return
 	}
