@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -84,9 +85,14 @@ func (o *origin) load() (*config.Config, config.Problems, error) {
 	}
 	var err error
 	c, problems := config.LoadWith(name, data, func(c *config.Config) (problems config.Problems) {
-		problems, err = o.add(c)
+		if problems, err = o.add(c); err != nil {
+			problems = config.Problems{{Message: err.Error()}} // a part is missing: no point in looking at the whole
+		}
 		return problems
 	})
+	if err != nil && len(problems) > 1 {
+		return c, problems[1:], nil // those of the file do not wait for Consul
+	}
 	return c, problems, err
 }
 
@@ -103,7 +109,10 @@ func (o *origin) checked() (*config.Config, config.Problems, error) {
 // add adds what Consul and its environment say. Called with mu held.
 func (o *origin) add(c *config.Config) (config.Problems, error) {
 	if err := o.reach(c); err != nil {
-		return nil, err
+		if c.Given("consul") {
+			return config.Problems{c.ProblemAt("consul", strings.TrimPrefix(err.Error(), "consul: "))}, nil
+		}
+		return nil, &ExitError{Code: exitUsage, Err: err}
 	}
 	ctx := context.Background()
 	if o.proxy == "" {
@@ -161,12 +170,13 @@ func (o *origin) reach(c *config.Config) error {
 	return err
 }
 
-// await is checked that gives Consul time; it says once what it waits for.
+// await is checked that gives Consul time; it says once what it waits for. What no
+// time mends is not waited for.
 func (o *origin) await(within time.Duration) (c *config.Config, problems config.Problems, err error) {
 	deadline, said := time.Now().Add(within), ""
 	for {
 		c, problems, err = o.checked()
-		if err == nil || time.Now().After(deadline) {
+		if err == nil || errors.As(err, new(*ExitError)) || time.Now().After(deadline) {
 			return c, problems, err
 		}
 		if text := err.Error(); text != said {
