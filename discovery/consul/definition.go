@@ -39,7 +39,7 @@ type DefinedUpstream struct {
 	Type, Name, Namespace, Partition, Peer, Datacenter string
 	Address                                            string
 	Port                                               int
-	Socket                                             string
+	Socket, SocketMode                                 string
 	Protocol                                           string // as that of Definition
 	Config                                             map[string]any
 }
@@ -122,7 +122,8 @@ func definition(s *api.AgentService) *Definition {
 		d.Upstreams = append(d.Upstreams, DefinedUpstream{
 			Type: string(u.DestinationType), Name: u.DestinationName, Namespace: u.DestinationNamespace,
 			Partition: u.DestinationPartition, Peer: u.DestinationPeer, Datacenter: u.Datacenter,
-			Address: u.LocalBindAddress, Port: u.LocalBindPort, Socket: u.LocalBindSocketPath, Config: u.Config,
+			Address: u.LocalBindAddress, Port: u.LocalBindPort, Socket: u.LocalBindSocketPath,
+			SocketMode: u.LocalBindSocketMode, Config: u.Config,
 		})
 	}
 	return d

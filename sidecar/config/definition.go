@@ -38,11 +38,13 @@ type DefinedUpstream struct {
 	Type                                         string // "" or "service", else no service
 	Name, Namespace, Partition, Peer, Datacenter string
 	// Address and Port, or Socket, are where the application calls it.
-	Address  string
-	Port     int
-	Socket   string
-	Protocol string // as that of Definition
-	Config   map[string]any
+	Address string
+	Port    int
+	Socket  string
+	// SocketMode is that of Socket's file, octal.
+	SocketMode string
+	Protocol   string // as that of Definition
+	Config     map[string]any
 }
 
 // AddTo adds to c, which a file may have begun, what the definition says: the
@@ -137,7 +139,7 @@ func (b *definitionReader) upstream(i int, u *DefinedUpstream) {
 	case u.Peer != "":
 		b.report(path+".DestinationPeer", "%q: services of other clusters are not supported", u.Peer)
 	case u.Socket != "":
-		up.Bind = "unix://" + u.Socket
+		up.Bind, up.SocketMode = "unix://"+u.Socket, SocketMode(u.SocketMode)
 	case u.Port == 0:
 		b.report(path+".LocalBindPort", "is missing: nothing says where %q is called", u.Name)
 	default:

@@ -45,11 +45,13 @@ func TestDefinitionBecomesAConfiguration(t *testing.T) {
 				{Name: "api", Port: 9191, Protocol: "grpc", Config: map[string]any{"connect_timeout_ms": 800.0}},
 				{Name: "api", Port: 9192, Datacenter: "dc2", Address: "127.0.0.3", Protocol: "http"},
 				{Name: "local", Port: 9193, Namespace: "team"},
+				{Name: "mail", Socket: "/run/mail.sock", SocketMode: "0600"},
 			}
 		}, "", []string{
 			"- 127.0.0.1:9191\n    protocol: tcp", "service: api\n        connect: true", "connect: 800ms",
 			"name: api.dc2\n    direction: outbound\n    address:\n      - 127.0.0.3:9192\n    protocol: http",
 			"service: api\n        datacenter: dc2", "name: local.team", "namespace: team",
+			"- unix:///run/mail.sock\n    socket_mode: \"0600\"",
 		}, "", ""},
 		"no port: outbound only": {func(d *Definition) {
 			d.Port, d.Upstreams = 0, []DefinedUpstream{{Name: "api", Port: 9191}}
