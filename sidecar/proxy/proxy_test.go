@@ -98,13 +98,20 @@ func kind(t *testing.T) engine.Kind {
 
 func newRig(t *testing.T, protocol Protocol, change func(*ListenerConfig, *upstream.Settings), endpoints ...string) *rig {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(testWriter{t}, nil))
-	e, err := engine.New(engine.Options{Loops: 2, Log: log, Kind: kind(t)})
+	o := engine.Options{Loops: 2, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
+	return newRigOn(t, o, protocol, change, endpoints...)
+}
+
+// newRigOn is newRig on an engine with these options, whose log is the proxy's too.
+func newRigOn(t *testing.T, o engine.Options, protocol Protocol, change func(*ListenerConfig, *upstream.Settings), endpoints ...string) *rig {
+	t.Helper()
+	o.Kind = kind(t)
+	e, err := engine.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, engine: e}
-	r.proxy = New(Options{Engine: e, Observers: []observability.Observer{&r.records}, Meter: &r.records, Log: log})
+	r.proxy = New(Options{Engine: e, Observers: []observability.Observer{&r.records}, Meter: &r.records, Log: o.Log})
 	s := settings()
 	r.service = upstream.NewService("api", s)
 	r.endpoints(endpoints...)
