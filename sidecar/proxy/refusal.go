@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -75,7 +76,11 @@ func (l *refusalLog) log(what, where string, err error, attributes ...any) {
 	if cause := errors.Unwrap(err); cause != nil {
 		err = cause
 	}
-	l.logger.Warn(what, append(attributes, "reason", reason.String(), "error", err.Error(),
+	level := slog.LevelWarn
+	if reason == policy.ClientAborted {
+		level = slog.LevelDebug // as Consul's TCP check of our port does it all the time
+	}
+	l.logger.Log(context.Background(), level, what, append(attributes, "reason", reason.String(), "error", err.Error(),
 		"sentence", reason.Info().Sentence, "alike_since_last_line", skipped)...)
 }
 
