@@ -16,9 +16,8 @@ import (
 )
 
 // TestMemoryAfterABurst has thousands of requests under way at once and looks what the
-// process keeps when they have ended: what the loops held is let go of within
-// 20 s of an idle machine. What stays is the runtime's own: a record for each coroutine that
-// there ever was, tables of its spans.
+// process keeps when they have ended: it is near where it began within a minute. Part of
+// what stays is the runtime's own: a record for each coroutine that there ever was.
 func TestMemoryAfterABurst(t *testing.T) {
 	requests := 1500
 	if long() {
@@ -67,7 +66,7 @@ services: [{name: app, endpoints: ["`+endpoint.Listener.Addr().String()+`"], tim
 			t.Error(err)
 		}
 	}
-	allowed := before + 10<<20 + (most-before)/32
+	allowed := before + 12<<20 + (most-before)/16
 	eventually(t, time.Minute, "memory is near where it began", func() error {
 		if now := resident(t, p.pid()); now > allowed {
 			return fmt.Errorf("%d KiB, %d before, %d with %d requests", now>>10, before>>10, most>>10, requests)
