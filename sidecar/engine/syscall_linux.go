@@ -11,27 +11,32 @@ import (
 // The system calls of the hot path, made raw: they never sleep, so the scheduler need not
 // know of them. Measured by BenchmarkEchoRoundTrip.
 
-// epollWait is epoll_pwait. A wait that is expected to be short is raw too: for its first millisecond the loop keeps
-// its processor. Otherwise Go's monitor thread, which looks every 20 us for processors that
-// sit in a system call, takes a tenth of a half-idle proxy's time (perf: sysmon 11 % of the
-// CPU at 500 mTLS handshakes a second, 1 % this way; two sidecars in a row 7 % less). Other
-// goroutines have the processors that loops do not use (GOMAXPROCS is loops + 1), and a
-// collection that wants this one interrupts the call with a signal.
-func epollWait(fd int, events []syscall.EpollEvent, ms int) (int, syscall.Errno) {
-	const shortWait = 1
-	first := ms
-	if ms < 0 || ms > shortWait {
-		first = shortWait
-	}
-	n, _, e := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(fd),
-		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(first), 0, 0)
-	if n != 0 || e != 0 || first == ms {
-		return int(n), e
+// epollWait is epoll_pwait. It is raw where it does not wait, and for the first
+// millisecond of a wait if held: the loop keeps its processor. Otherwise Go's monitor
+// thread, which looks every 20 us for processors that sit in a system call, takes a tenth
+// of a half-idle proxy's time (perf: sysmon 11 % of the CPU at 500 mTLS handshakes a
+// second, 1 % this way; two sidecars in a row 7 % less).
+func epollWait(fd int, events []syscall.EpollEvent, ms int, held bool) (int, syscall.Errno) {
+	first := 0
+	switch {
+	case ms == 0 || ms == 1 && held:
+		return rawWait(fd, events, ms)
+	case held:
+		first = 1
+		if n, e := rawWait(fd, events, first); n != 0 || e != 0 {
+			return n, e
+		}
 	}
 	if ms > 0 {
 		ms -= first
 	}
-	n, _, e = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(fd),
+	n, _, e := syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
+	return int(n), e
+}
+
+func rawWait(fd int, events []syscall.EpollEvent, ms int) (int, syscall.Errno) {
+	n, _, e := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(fd),
 		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
 	return int(n), e
 }

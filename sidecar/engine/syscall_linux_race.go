@@ -10,7 +10,7 @@ import (
 // With the race detector the calls go through package syscall, which tells it of the
 // buffers they touch; raw calls would hide both accesses and the order they imply.
 
-func epollWait(fd int, events []syscall.EpollEvent, ms int) (int, syscall.Errno) {
+func epollWait(fd int, events []syscall.EpollEvent, ms int, _ bool) (int, syscall.Errno) {
 	n, err := syscall.EpollWait(fd, events, ms)
 	if errno, ok := err.(syscall.Errno); ok {
 		return 0, errno
