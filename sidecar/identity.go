@@ -91,7 +91,8 @@ func identityFault(snap *identity.Snapshot, now time.Time) string {
 	case snap == nil:
 		return "no identity yet"
 	case now.After(snap.NotAfter()):
-		return "identity expired " + now.Sub(snap.NotAfter()).Round(time.Second).String() + " ago: see /api/v1/identity"
+		// The time, not for how long: what does not change is not reported anew to Consul.
+		return "identity expired at " + snap.NotAfter().UTC().Format(time.RFC3339) + ": see /api/v1/identity"
 	}
 	return ""
 }

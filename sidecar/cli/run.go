@@ -98,6 +98,13 @@ func serve(s *sidecar.Sidecar, log *slog.Logger) error {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
+	reloads := make(chan struct{}, 1) // signals that come while one waits are one
+	defer close(reloads)
+	go func() {
+		for range reloads {
+			s.Reload() // its outcome is logged
+		}
+	}()
 	stopping := false
 	for {
 		select {
@@ -109,7 +116,10 @@ func serve(s *sidecar.Sidecar, log *slog.Logger) error {
 		case sig := <-signals:
 			switch {
 			case sig == syscall.SIGHUP:
-				go s.Reload() // its outcome is logged
+				select {
+				case reloads <- struct{}{}:
+				default:
+				}
 			case stopping:
 				log.Warn("second signal: ending at once")
 				cancel()
