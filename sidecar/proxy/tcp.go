@@ -93,18 +93,19 @@ func (x *tcpExchange) carry(t *engine.Task) error {
 		up:   tunnelEnd{up, x.up.Raw(), x.up.Transport},
 		idle: x.conf.Service.Settings().Timeouts.Tunnel, loop: x.d.loop,
 	}
-	release := func() {
-		down.release()
-		up.release()
-	}
-	err := n.run(t)
-	x.record.BytesIn, x.record.BytesOut = n.in, n.out
-	if n.running {
-		n.released = release // the sibling still uses them
-	} else {
-		release()
-	}
-	return err
+	defer func() { // also after a panic
+		x.record.BytesIn, x.record.BytesOut = n.in, n.out
+		release := func() {
+			down.release()
+			up.release()
+		}
+		if n.running {
+			n.released = release // the sibling still uses them
+		} else {
+			release()
+		}
+	}()
+	return n.run(t)
 }
 
 // finish ends the choice and records the tunnel.

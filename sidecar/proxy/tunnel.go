@@ -47,7 +47,11 @@ func (n *tunnel) run(t *engine.Task) error {
 	n.moved = n.loop.loop.Nanos()
 	n.running = true
 	sibling := n.loop.loop.Go("tunnel-up", func(*engine.Task) {
+		normal := false
 		defer func() {
+			if !normal {
+				n.fail(&policy.Error{Reason: policy.Internal, Phase: policy.PhaseBody, Err: errors.New("panic in the other direction")})
+			}
 			n.running = false
 			n.ended.Broadcast()
 			if n.released != nil {
@@ -59,6 +63,7 @@ func (n *tunnel) run(t *engine.Task) error {
 		} else {
 			n.down.raw.WatchAbort(t) // nobody reads there any more, who would see a reset
 		}
+		normal = true
 	})
 	if err := n.copy(&n.down, &n.up, &n.out, policy.Upstream); err != nil {
 		n.fail(err)
