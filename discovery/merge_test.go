@@ -161,6 +161,7 @@ func TestApplyKeepsTheSourcesThatStay(t *testing.T) {
 		time.Sleep(time.Second)
 		s.Apply(map[string][]Spec{"x": {b.named("b", "second")}})
 		time.Sleep(time.Second)
+		synctest.Wait()
 		r.want(t, "0s x [1]", "20ms x [1 2]", "2s x [3 2]", "3s x [2 3]", "4s x [2]")
 		if b.started != 1 || b.ended != 0 || c.ended != 1 {
 			t.Errorf("b started %d, ended %d; c ended %d", b.started, b.ended, c.ended)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -190,8 +191,11 @@ func TestExchangeWithNobody(t *testing.T) {
 
 // Ids and ports of queries are drawn anew each time: who cannot see them has to guess.
 func TestExchangeDrawsIdsAndPorts(t *testing.T) {
+	var mu sync.Mutex
 	ids, ports := map[uint16]bool{}, map[string]bool{}
 	server := serve(t, func(w dns.ResponseWriter, q *dns.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
 		ids[q.Id], ports[w.RemoteAddr().String()] = true, true
 		send(t, w, new(dns.Msg).SetReply(q))
 	})
@@ -200,6 +204,8 @@ func TestExchangeDrawsIdsAndPorts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if len(ids) < 18 || len(ports) < 15 {
 		t.Errorf("%d ids and %d ports of 20", len(ids), len(ports))
 	}

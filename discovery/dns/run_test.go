@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 // watched is a running source on a virtual clock.
 type watched struct {
+	mu    sync.Mutex // guards lines
 	zone  *zone
 	start time.Time
 	lines []string
@@ -46,17 +48,27 @@ func (w *watched) update(u discovery.Update) {
 	if u.Err != nil {
 		text = fmt.Sprintf("%v %v", time.Since(w.start), u.Err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.lines = append(w.lines, text)
+}
+
+// take returns the updates since the last time.
+func (w *watched) take() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	lines := w.lines
+	w.lines = nil
+	return lines
 }
 
 // want compares the updates since the last time.
 func (w *watched) want(t *testing.T, lines ...string) {
 	t.Helper()
 	synctest.Wait()
-	if got, want := strings.Join(w.lines, "\n"), strings.Join(lines, "\n"); got != want {
+	if got, want := strings.Join(w.take(), "\n"), strings.Join(lines, "\n"); got != want {
 		t.Errorf("updates:\n%s\nwant:\n%s", got, want)
 	}
-	w.lines = nil
 }
 
 func TestRunAsksAgainWhenTheAnswerExpires(t *testing.T) {
@@ -85,10 +97,10 @@ func TestRunKeepsTheLastGoodSetThroughErrors(t *testing.T) {
 			t.Errorf("%d queries in 10 minutes of failure", n)
 		}
 		w.zone.set(t, "web.test. 10 IN A 10.0.0.1")
-		w.lines = nil
+		w.take()
 		time.Sleep(maxBackoff)
-		if len(w.lines) == 0 || !strings.HasSuffix(w.lines[0], "#1 10.0.0.1:80") {
-			t.Errorf("updates after the resolver is back: %q", w.lines)
+		if lines := w.take(); len(lines) == 0 || !strings.HasSuffix(lines[0], "#1 10.0.0.1:80") {
+			t.Errorf("updates after the resolver is back: %q", lines)
 		}
 	})
 }
@@ -116,9 +128,9 @@ func TestRunDoubtsAnEmptyAnswer(t *testing.T) {
 			time.Sleep(4 * time.Second)
 			w.zone.set(t, soa)
 			time.Sleep(5 * time.Second)
-			w.lines = nil
+			w.take()
 			time.Sleep(4 * time.Second)
-			for _, line := range w.lines {
+			for _, line := range w.take() {
 				if !strings.Contains(line, "kept until") {
 					t.Errorf("the count did not begin anew: %s", line)
 				}

@@ -98,7 +98,10 @@ func (z *zone) reply(q *dns.Msg) *dns.Msg {
 // ask is an exchanger without a network. It goes through the wire format.
 func (z *zone) ask(ctx context.Context, server, name string, kind uint16) (*dns.Msg, error) {
 	m := z.reply(new(dns.Msg).SetQuestion(name, kind))
-	if err := errors.Join(z.err, ctx.Err()); err != nil {
+	z.mu.Lock()
+	err := errors.Join(z.err, ctx.Err())
+	z.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	wire, err := m.Pack()
