@@ -134,16 +134,7 @@ func (netSockets) Connect(addr netip.AddrPort) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil {
-		syscall.Close(fd)
-		return -1, err
-	}
-	err = syscall.Connect(fd, toSockaddr(addr))
-	if err == nil || err == syscall.EINPROGRESS {
-		return fd, err
-	}
-	syscall.Close(fd)
-	return -1, err
+	return connectTo(fd, addr)
 }
 
 func (netSockets) SocketError(fd int) error {

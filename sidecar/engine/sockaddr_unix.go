@@ -23,3 +23,17 @@ func fromSockaddr(sa syscall.Sockaddr) netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
+
+// connectTo begins to connect a new socket, without delays (Nagle), and closes it if that
+// fails; EINPROGRESS comes with the descriptor.
+func connectTo(fd int, addr netip.AddrPort) (int, error) {
+	err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	if err == nil {
+		err = syscall.Connect(fd, toSockaddr(addr))
+	}
+	if err != nil && err != syscall.EINPROGRESS {
+		syscall.Close(fd)
+		return -1, err
+	}
+	return fd, err
+}
