@@ -4,14 +4,17 @@ GO      ?= go
 FUZZTIME ?= 30s
 SEEDS   ?= 10000
 SOAK    ?= 30m
+BENCH   ?=
 
 # Packages that run on tasks, for the analyzer of the engine's rules.
-TASKS   = ./sidecar/http1 ./sidecar/message ./sidecar/upstream ./sidecar/proxy
+TASKS   = ./sidecar/http1 ./sidecar/http2/... ./sidecar/message ./sidecar/upstream ./sidecar/proxy
 # Packages in which goroutines or loops meet, for the race detector.
 RACE    = ./sidecar/... ./discovery/... ./observability/... ./policy/...
+# Clients and conformance tests of HTTP/2 and gRPC that the tests start.
+CLIENTS = h2spec grpc-interop-client grpc-interop-server ghz
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-goroutines race lint bench fuzz soak soak-everything sim check build packages
+.PHONY: help attack demo test test-goroutines race lint bench fuzz soak soak-everything sim check build packages
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -22,14 +25,14 @@ demo: ## the whole mesh in one terminal: three services, their sidecars, and a s
 build: ## bin/larboard, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/larboard .
 
-test: packages ## all tests, against a real Consul and SPIRE too (built once: 10 to 20 minutes)
-	@echo "Consul and SPIRE for the tests, from the build cache or built now:"
-	@$(GO) run ./tests/tools/build consul spire-agent spire-server
-	@$(GO) run ./tests/tally -also tests/tools/taskvet ./...
+test: packages ## all tests, against a real Consul, SPIRE and Jaeger too (built once: 15 to 25 minutes)
+	@echo "Consul, SPIRE, Jaeger and clients for the tests, from the build cache or built now:"
+	@$(GO) run ./tests/tools/build consul spire-agent spire-server jaeger $(CLIENTS)
+	@$(GO) run ./tests/tally -also tests/tools/taskvet -- -timeout 30m ./...
 
 test-goroutines: packages ## the suites that run on the engine, on its goroutines kind
-	@$(GO) run ./tests/tools/build consul
-	@LARBOARD_ENGINE=goroutines $(GO) run ./tests/tally ./sidecar/... ./tests/e2e
+	@$(GO) run ./tests/tools/build consul jaeger $(CLIENTS)
+	@LARBOARD_ENGINE=goroutines $(GO) run ./tests/tally -- -timeout 30m ./sidecar/... ./tests/e2e
 
 race: ## unit tests under the race detector, with the engine's assertions
 	@$(GO) run ./tests/tally -- -race -tags larboard_debug $(RACE)
@@ -41,9 +44,9 @@ lint: ## gofmt, go vet, staticcheck and the engine's rules (taskvet)
 	$(GO) vet -vettool=bin/taskvet $(TASKS)
 	$$($(GO) run ./tests/tools/build staticcheck) ./...
 
-bench: ## CPU, memory and latency against HAProxy, in ratios; needs two idle CPUs
+bench: ## CPU, memory and latency against HAProxy, in ratios; needs two idle CPUs (BENCH="flags")
 	@.ci/packages haproxy
-	@$(GO) run ./tests/bench
+	@$(GO) run ./tests/bench $(BENCH)
 
 fuzz: ## every fuzz target in turn, for FUZZTIME each (default 30s)
 	@set -e; grep -rE --include='*_test.go' '^func Fuzz' . | sed -E 's/^(.*)\/[^/]*:func (Fuzz[A-Za-z0-9_]*).*/\1 \2/' | sort | \
@@ -53,7 +56,7 @@ fuzz: ## every fuzz target in turn, for FUZZTIME each (default 30s)
 	done
 
 soak: packages ## the end-to-end tests in their long forms: minutes under load, an agent frozen for one
-	@$(GO) run ./tests/tools/build consul spire-agent spire-server
+	@$(GO) run ./tests/tools/build consul spire-agent spire-server jaeger $(CLIENTS)
 	LARBOARD_LONG=1 LARBOARD_SOAK=3m $(GO) test -count 1 -timeout 60m -v ./tests/e2e
 
 soak-everything: packages ## a mesh on Consul and SPIRE with everything that happens to one, for SOAK (default 30m), and a table of what the sidecars held
@@ -63,7 +66,10 @@ soak-everything: packages ## a mesh on Consul and SPIRE with everything that hap
 sim: ## thousands of simulated schedules (SEEDS, default 10000): faults by seed, and a table of what came of them
 	LARBOARD_SIM_SEEDS=$(SEEDS) $(GO) test -count 1 -timeout 60m -v -run TestSchedules ./tests/sim
 
+attack: ## hostile HTTP/2 peers against the binary, ordinary clients beside them, and a table of what came of it
+	LARBOARD_LONG=1 $(GO) test -count 1 -timeout 60m -v ./tests/attack
+
 check: lint test ## what a change must pass
 
 packages:
-	@.ci/packages curl haproxy gcc libc6-dev
+	@.ci/packages chromium curl haproxy mariadb-client mariadb-server nghttp2-client prometheus redis-server redis-tools gcc libc6-dev

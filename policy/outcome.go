@@ -70,11 +70,16 @@ func ReasonOf(err error) Reason {
 	if err == nil {
 		return None
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if e := ErrorOf(err); e != nil {
 		return e.Reason
 	}
 	return Internal
+}
+
+// ErrorOf finds the *Error in err's chain; nil: there is none.
+func ErrorOf(err error) *Error {
+	e, _ := errors.AsType[*Error](err)
+	return e
 }
 
 // Outcome is what one attempt at one endpoint came to. It is made exactly once an
@@ -83,9 +88,17 @@ type Outcome struct {
 	Reason Reason // None: an answer was delivered, whatever its status
 	Side   Side   // whose failure, where Reason is not None
 	Status int    // HTTP status received from the endpoint; 0: none
+	// GRPC is how a gRPC call ended: the endpoint's word where there was one, else what
+	// Reason comes to. GRPCNone: no call, or it has not ended yet.
+	GRPC GRPCStatus
 	// Connected: the endpoint accepted the connection. False marks it passively.
 	Connected bool
-	Latency   time.Duration // from the pick to the response head (HTTP) or to the connection (TCP)
+	// Kept: the connection had been used before. That it ended may only mean that the
+	// endpoint was about to close it.
+	Kept bool
+	// Hurried: the time was set by the client (grpc-timeout), as short as it likes.
+	Hurried bool
+	Latency time.Duration // from the pick to the response head (HTTP) or to the connection (TCP)
 }
 
 // Failed reports whether the endpoint is to blame.

@@ -37,7 +37,7 @@ func TestReasonsGolden(t *testing.T) {
 }
 
 func TestReasonTableIsComplete(t *testing.T) {
-	code := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
+	code := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 	termination := regexp.MustCompile(`^[CSPIcs-][RCHDL-]$`)
 	seen := map[string]Reason{}
 	for _, r := range Reasons() {

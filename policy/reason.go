@@ -16,6 +16,7 @@ const (
 	None Reason = iota
 
 	BadRequest
+	NotHTTP
 	BadHost
 	RequestLineTooLong
 	HeadTooLarge
@@ -24,6 +25,21 @@ const (
 	NoRoute
 	BodyAborted
 	ClientAborted
+	ProxyHeader
+
+	HTTP2Protocol
+	HTTP2Compression
+	HTTP2FlowControl
+	HTTP2RapidReset
+	HTTP2ProvokedResets
+	HTTP2ContinuationFlood
+	HTTP2ControlFlood
+	HTTP2EmptyFrames
+	HTTP2WindowFlood
+	HTTP2HeadBomb
+	HTTP2StreamLimit
+	HTTP2Stalled
+	HTTP2PingTimeout
 
 	TLSHandshake
 	TLSPlainText
@@ -38,10 +54,14 @@ const (
 	IntentionDenied
 	IntentionsUnknown
 	NoIdentity
+	RateLimited
+	QuotaUnavailable
+	ConnectionRate
 
 	NoService
 	NoEndpoints
 	NoHealthyEndpoint
+	BreakerOpen
 	EndpointLimit
 	ConnectFailed
 	ConnectTimeout
@@ -50,8 +70,11 @@ const (
 	UpstreamReset
 	UpstreamClosed
 	UpstreamTimeout
+	TryTimeout
 	UpstreamProtocol
 	UpstreamTruncated
+	UpstreamRefused
+	UpstreamResetStorm
 
 	RequestDeadline
 	TunnelIdle
@@ -79,6 +102,7 @@ var reasons = [reasonCount]ReasonInfo{
 	None: {"none", 200, 0, "--", "the exchange ran to its end", ""},
 
 	BadRequest:         {"bad_request", 400, 3, "PR", "the request is malformed or ambiguous", "look at the client: the request breaks RFC 9112"},
+	NotHTTP:            {"not_http", 0, 3, "PR", "the client does not speak HTTP", "look at the client, or use protocol: tcp where it is right"},
 	BadHost:            {"bad_host", 400, 3, "PR", "the Host field is missing, repeated, malformed or at odds with the target", "send exactly one valid Host field"},
 	RequestLineTooLong: {"request_line_too_long", 414, 3, "PR", "the request line is over the limit", "shorten the target or raise limits.request_line"},
 	HeadTooLarge:       {"head_too_large", 431, 3, "PR", "the header section is over the limit", "send fewer or shorter fields or raise limits.head"},
@@ -87,6 +111,22 @@ var reasons = [reasonCount]ReasonInfo{
 	NoRoute:            {"no_route", 404, 12, "PR", "no route matches the request", "add a route, or one without match as the default"},
 	BodyAborted:        {"body_aborted", 400, 1, "CD", "the client broke off or garbled its request body", "look at the client"},
 	ClientAborted:      {"client_aborted", 0, 1, "CD", "the client went away before the answer was complete", "look at the client and its timeouts"},
+
+	ProxyHeader: {"proxy_header", 0, 3, "PR", "the PROXY protocol header is missing or malformed", "the listener's proxy_protocol names the sources that must send one"},
+
+	HTTP2Protocol:          {"http2_protocol", 0, 13, "PR", "the peer broke the rules of HTTP/2", "look at the peer: see RFC 9113"},
+	HTTP2Compression:       {"http2_compression", 0, 13, "PR", "a header block could not be decompressed", "look at the peer: see RFC 7541"},
+	HTTP2FlowControl:       {"http2_flow_control", 0, 13, "PR", "the peer sent more than its window, or opened ours too far", "look at the peer: see RFC 9113 section 5.2"},
+	HTTP2RapidReset:        {"http2_rapid_reset", 0, 8, "PR", "the client reset streams faster than they can be useful", "an attack, or a client that gives up too soon"},
+	HTTP2ProvokedResets:    {"http2_provoked_resets", 0, 8, "PR", "the client made the proxy reset one stream after another", "an attack, or a broken client"},
+	HTTP2ContinuationFlood: {"http2_continuation_flood", 0, 8, "PR", "a header block came in too many pieces", "an attack, or a broken client"},
+	HTTP2ControlFlood:      {"http2_control_flood", 0, 8, "PR", "too many SETTINGS, PING, PRIORITY or unknown frames", "an attack, or a broken client"},
+	HTTP2EmptyFrames:       {"http2_empty_frames", 0, 8, "PR", "too many frames without content", "an attack, or a broken client"},
+	HTTP2WindowFlood:       {"http2_window_flood", 0, 8, "PR", "too many window updates for what was sent", "an attack, or a broken client"},
+	HTTP2HeadBomb:          {"http2_head_bomb", 0, 8, "PR", "header blocks far over the limits", "an attack, or a client whose fields (cookies?) have grown out of hand"},
+	HTTP2StreamLimit:       {"http2_stream_limit", 0, 8, "PR", "the client opens more streams than it was allowed, again and again", "an attack, or a broken client"},
+	HTTP2Stalled:           {"http2_stalled", 0, 4, "cD", "the peer takes nothing of what waits for it", "look at the peer or its network, or raise timeouts.body"},
+	HTTP2PingTimeout:       {"http2_ping_timeout", 0, 4, "cD", "the peer did not answer a PING in time", "look at the peer or its network, or raise http2.ping_timeout"},
 
 	TLSHandshake:      {"tls_handshake", 0, 16, "PR", "the TLS handshake failed", "see the log line for the alert"},
 	TLSPlainText:      {"tls_plain_text", 0, 16, "PR", "the peer spoke plain text to a TLS listener", "call through the peer's own sidecar"},
@@ -102,9 +142,14 @@ var reasons = [reasonCount]ReasonInfo{
 	IntentionsUnknown: {"intentions_unknown", 503, 14, "PC", "Consul has not told yet who may call", "look at Consul and at the token's rights: /api/v1/intentions"},
 	NoIdentity:        {"no_identity", 503, 14, "PC", "this proxy has no identity yet", "look at the identity source: /api/v1/identity"},
 
+	RateLimited:      {"rate_limited", 429, 8, "PR", "the caller has used up a rate limit", "call less often, or raise the limit that the log line names"},
+	QuotaUnavailable: {"quota_unavailable", 503, 14, "PR", "the rate limit service did not answer, and its limits fail closed", "look at the rate limit service, or set rate_limit_service.on_failure: allow"},
+	ConnectionRate:   {"connection_rate", 0, 8, "PR", "the listener has taken more connections than its rate allows", "look at who connects, or raise the listener's connection_rate"},
+
 	NoService:         {"no_service", 503, 14, "SC", "the route names a service that is not known", "look at /api/v1/services"},
 	NoEndpoints:       {"no_endpoints", 503, 14, "SC", "the service has no endpoints", "look at the service's registration and at /api/v1/endpoints"},
 	NoHealthyEndpoint: {"no_healthy_endpoint", 503, 14, "SC", "no endpoint of the service is up", "look at the health of the endpoints at /api/v1/endpoints"},
+	BreakerOpen:       {"breaker_open", 503, 14, "SC", "the breaker of every endpoint that is up is open", "look at why the endpoints failed: /api/v1/endpoints; the breakers try again by themselves"},
 	EndpointLimit:     {"endpoint_limit", 503, 14, "SC", "every endpoint that is up has as many connections as it may", "add endpoints, or raise the service's max_connections"},
 	ConnectFailed:     {"connect_failed", 503, 14, "SC", "no connection to the endpoint could be made", "is the endpoint running, and reachable from here?"},
 	ConnectTimeout:    {"connect_timeout", 504, 4, "sC", "the endpoint did not accept a connection in time", "is the endpoint overloaded, or a firewall in the way? timeouts.connect"},
@@ -114,11 +159,14 @@ var reasons = [reasonCount]ReasonInfo{
 	UpstreamReset:       {"upstream_reset", 502, 14, "SH", "the endpoint reset the connection before its answer", "look at the endpoint's log"},
 	UpstreamClosed:      {"upstream_closed", 502, 14, "SH", "the endpoint closed the connection before its answer", "look at the endpoint's log and its keep-alive time"},
 	UpstreamTimeout:     {"upstream_timeout", 504, 4, "sH", "the endpoint did not answer in time", "is the endpoint overloaded? timeouts.response_head"},
+	TryTimeout:          {"try_timeout", 504, 4, "sH", "the endpoint did not answer within the time of one attempt", "is the endpoint overloaded? retries.per_try_timeout"},
 	UpstreamProtocol:    {"upstream_protocol", 502, 13, "PH", "the endpoint's answer is malformed or ambiguous", "look at the endpoint: the answer breaks RFC 9112"},
 	UpstreamTruncated:   {"upstream_truncated", 502, 14, "SD", "the endpoint broke off its answer", "look at the endpoint's log"},
+	UpstreamRefused:     {"upstream_refused", 503, 14, "SH", "the endpoint refused the stream before it looked at the request", "the endpoint is draining, or at its limit of streams"},
+	UpstreamResetStorm:  {"upstream_reset_storm", 503, 14, "SH", "the endpoint resets stream after stream", "look at the endpoint's log"},
 
 	RequestDeadline: {"request_deadline", 504, 4, "sH", "the whole request took longer than allowed", "timeouts.request"},
-	TunnelIdle:      {"tunnel_idle", 0, 4, "cD", "the tunnel was silent for too long", "timeouts.tunnel"},
+	TunnelIdle:      {"tunnel_idle", 0, 14, "cD", "the tunnel or the gRPC call was silent for too long", "timeouts.tunnel"},
 	Draining:        {"draining", 503, 14, "PR", "the proxy is shutting down", "call again; another instance answers"},
 	BuffersShort:    {"buffers_short", 503, 14, "PR", "the memory for the proxy's buffers is running out", "look for clients that read slowly, or raise limits.buffers"},
 	Overloaded:      {"overloaded", 503, 14, "PR", "the proxy is at one of its own limits", "look at larboard_* pools and limits"},
@@ -137,6 +185,16 @@ func (r Reason) Info() *ReasonInfo {
 
 // String returns the code of r.
 func (r Reason) String() string { return r.Info().Code }
+
+// ReasonCalled returns the reason with that code.
+func ReasonCalled(code string) (Reason, bool) {
+	for r := range reasons {
+		if reasons[r].Code == code {
+			return Reason(r), true
+		}
+	}
+	return None, false
+}
 
 // Reasons lists all reasons in the order of the table.
 func Reasons() []Reason {

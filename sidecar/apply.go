@@ -63,7 +63,8 @@ func (s *Sidecar) reload() error {
 // force, so that what is shown and compiled is what runs.
 func (s *Sidecar) withoutLater(c *config.Config) *config.Config {
 	in := *c
-	in.Admin, in.Log, in.AccessLog, in.Loops = s.config0.Admin, s.config0.Log, s.config0.AccessLog, s.config0.Loops
+	in.Admin, in.Log, in.Loops = s.config0.Admin, s.config0.Log, s.config0.Loops
+	in.Metrics, in.Tracing = s.config0.Metrics, s.config0.Tracing.Running(c.Tracing)
 	in.Engine, in.CPUs, in.Limits.Handshakes = s.config0.Engine, s.config0.CPUs, s.config0.Limits.Handshakes
 	in.Consul, in.Identity, in.Identities = s.config0.Consul, s.config0.Identity, s.config0.Identities
 	return &in
@@ -78,10 +79,12 @@ func needRestart(was, is *config.Config) (fields []string) {
 	}{
 		{"admin", was.Admin, is.Admin},
 		{"log", was.Log, is.Log},
-		{"access_log", was.AccessLog, is.AccessLog},
+		{"metrics", was.Metrics, is.Metrics},
+		{"tracing", was.Tracing, was.Tracing.Started(is.Tracing)},
 		{"engine", was.Engine, is.Engine},
 		{"loops", was.Loops, is.Loops},
 		{"cpus", was.CPUs, is.CPUs},
+		{"decisions", was.Decisions, is.Decisions},
 		{"limits.handshakes", was.Limits.Handshakes, is.Limits.Handshakes},
 		{"consul", was.Consul, is.Consul},
 		{"identity", was.Identity, is.Identity},
@@ -115,23 +118,36 @@ func (s *Sidecar) apply(c *config.Config, d Descriptors, wait func(ctx context.C
 	if err := s.intentions.open(s.ctx, c, func(f func() error) { s.run("intentions", f) }); err != nil {
 		return err
 	}
+	quota, err := s.quota.prepare(c.RateLimitService, s.engine.Nanos, s.log)
+	if err != nil {
+		return err
+	}
+	defer quota.abandon() // unless it is committed
 	out, err := compile.Compile(compile.Input{
 		Connections: d.Connections,
 		Config:      c, Identities: s.identities.byName(), Intentions: s.intentions.of,
 		Services: before, Generation: s.generation + 1, Log: s.log,
+		Limits: s.limits, Quota: quota.asProxy(),
 	})
+	if err != nil {
+		return err
+	}
+	logs, err := s.access.prepare(c.AccessLog, len(s.engine.Loops()), s.log)
 	if err != nil {
 		return err
 	}
 	plan, err := s.proxy.Prepare(out.Snapshot)
 	if err != nil {
+		s.access.abandon(logs)
 		return err
 	}
+	s.listenToOutliers(out.Services)
 	s.swap(c, out.Services)
 	s.set.Apply(specs)
 	s.whileRunning(func(ctx context.Context) { wait(ctx, newNames(before, out.Services)) })
 	if s.stopping.Load() || s.ctx.Err() != nil {
 		plan.Abandon()
+		s.access.abandon(logs)
 		s.swap(was, before)
 		return errStopping
 	}
@@ -139,9 +155,13 @@ func (s *Sidecar) apply(c *config.Config, d Descriptors, wait func(ctx context.C
 	s.engine.LimitBuffers(int64(c.Limits.Buffers))
 	s.engine.SetAcceptBurst(c.Limits.AcceptBurst)
 	plan.Commit()
+	s.limits.Keep(out.Limits)
+	s.quota.commit(quota)
+	s.switchAccessLogs(logs)
 	s.descriptors.Store(&d)
 	s.generation++
 	s.watchEdges(out.Certificates)
+	s.sweep()
 	s.checkAll()
 	if s.ready.Load() {
 		s.register(c)

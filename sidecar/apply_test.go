@@ -184,12 +184,26 @@ func TestNeedRestartNamesTheSections(t *testing.T) {
 		{"limits: {fields: 7}", ""},
 		{"admin: {address: 127.0.0.1:1}", "admin"},
 		{"log: {level: debug}", "log"},
-		{"access_log: stdout", "access_log"},
+		{"access_log: stdout", ""},
 		{"loops: 3", "loops"},
 		{"consul: {address: 127.0.0.1:1}", "consul"},
 		{"identity: {dev: {}}", "identity"},
 		{"identities: {web: {dev: {}}}", "identities"},
+		{"tracing: {otlp: \"http://127.0.0.1:4318\"}", "tracing"},
 		{"identity: {dev: {}}\nloops: 3\nadmin: {socket: a.sock}", "admin loops identity"},
+	} {
+		if got := strings.Join(needRestart(was, parse(c.text)), " "); got != c.want {
+			t.Errorf("%s: %q, want %q", c.text, got, c.want)
+		}
+	}
+	// Of a section that was there, who is recorded changes at once, and the collector does not.
+	const tracing = "tracing: {otlp: \"http://127.0.0.1:%d\", sample: %d%%, propagate: %s, service: %s}"
+	was = parse(fmt.Sprintf(tracing, 1, 1, "w3c", "a"))
+	for _, c := range []struct{ text, want string }{
+		{fmt.Sprintf(tracing, 1, 2, "b3", "a"), ""},
+		{fmt.Sprintf(tracing, 2, 1, "w3c", "a"), "tracing"},
+		{fmt.Sprintf(tracing, 1, 1, "w3c", "b"), "tracing"},
+		{"log: {level: debug}", "log tracing"},
 	} {
 		if got := strings.Join(needRestart(was, parse(c.text)), " "); got != c.want {
 			t.Errorf("%s: %q, want %q", c.text, got, c.want)

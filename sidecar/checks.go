@@ -5,6 +5,7 @@ import (
 
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/health"
+	"github.com/larboard-proxy/larboard/sidecar/proxyproto"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
 
@@ -27,7 +28,7 @@ func (s *Sidecar) checkAll() {
 			}
 			targets = append(targets, health.Target{
 				Key: checkKey(c.Name, m.ID, m.Address), Service: c.Name, Address: m.Address,
-				Spec: checkSpec(c.Health), TLS: checkTLS(svc, m),
+				Spec: checkSpec(c.Health, svc.Settings().SendProxy), TLS: checkTLS(svc, m),
 			})
 		}
 	}
@@ -37,9 +38,15 @@ func (s *Sidecar) checkAll() {
 // checkKey names an endpoint of a service for the checker.
 func checkKey(service, id, address string) string { return service + "\x00" + id + "\x00" + address }
 
-func checkSpec(h *config.Health) health.Spec {
+func checkSpec(h *config.Health, proxied proxyproto.Version) health.Spec {
 	spec := health.Spec{
 		Kind: health.TCP, Interval: h.Interval.D(), Timeout: h.Timeout.D(), Rise: h.Rise, Fall: h.Fall, Jitter: h.Jitter,
+	}
+	if proxied != 0 {
+		spec.First = string(proxyproto.AppendLocal(nil, proxied))
+	}
+	if h.GRPC != nil {
+		spec.Kind, spec.Service = health.GRPC, h.GRPC.Service
 	}
 	if h.HTTP != nil {
 		spec.Kind, spec.Method, spec.Path, spec.Host = health.HTTP, h.HTTP.Method, h.HTTP.Path, h.HTTP.Host

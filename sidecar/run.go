@@ -74,8 +74,12 @@ func (s *Sidecar) finish(cancel context.CancelFunc) {
 // startControl starts the goroutines of the control plane.
 func (s *Sidecar) startControl(ctx context.Context) {
 	s.run("discovery", func() error { return s.set.Run(ctx) })
+	s.run("series", func() error { return s.sweepSeries(ctx) })
+	s.run("rate limit service", func() error { return s.quota.run(ctx) })
+	s.run("limits", func() error { return s.expireLimits(ctx) })
 	s.run("memory", func() error { return s.giveBack(ctx) })
 	s.run("health", func() error { return s.checker.Run(ctx) })
+	s.run("outliers", func() error { return s.watchOutliers(ctx) })
 	for _, own := range s.identities.all {
 		s.run(strings.TrimSpace("identity "+own.name), func() error { return own.current.Run(ctx, own.source) })
 		s.run("identity watch", func() error { return s.reauthorizeOnChange(ctx, own.current) })
@@ -83,8 +87,10 @@ func (s *Sidecar) startControl(ctx context.Context) {
 	for _, serve := range s.identities.serve {
 		s.run("workload api", func() error { return serve(ctx) })
 	}
-	if s.access != nil {
-		s.run("access log", func() error { return s.access.Run(ctx) })
+	s.runAccessLogs()
+	s.pushMetrics(ctx)
+	if s.tracer != nil {
+		s.run("traces", func() error { return s.tracer.Run(ctx) })
 	}
 	if s.options.Changes != nil {
 		s.run("configuration", func() error { return s.options.Changes(ctx, func() { _ = s.Reload() }) }) // its outcome is logged

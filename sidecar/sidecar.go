@@ -12,8 +12,10 @@ import (
 
 	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/observability"
-	"github.com/larboard-proxy/larboard/observability/accesslog"
+	"github.com/larboard-proxy/larboard/observability/decisions"
 	"github.com/larboard-proxy/larboard/observability/metrics"
+	"github.com/larboard-proxy/larboard/observability/trace"
+	"github.com/larboard-proxy/larboard/policy/limit"
 	"github.com/larboard-proxy/larboard/sidecar/admin"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
@@ -54,8 +56,13 @@ type Sidecar struct {
 	config0    *config.Config // as started; what cannot change without a restart
 	engine     *engine.Engine
 	metrics    *metrics.Metrics
-	access     *accesslog.Log // nil: off
+	tracer     *trace.Tracer // nil: traces are not taken part in
+	access     accessLogs
+	decisions  *decisions.Log // nil: none are kept
+	push       *metrics.Push  // nil: metrics are scraped only
 	proxy      *proxy.Proxy
+	limits     *limit.Registry
+	quota      quotas
 	set        *discovery.Set
 	checker    *health.Checker
 	sources    sources
@@ -70,6 +77,7 @@ type Sidecar struct {
 	stopping atomic.Bool
 	stopped  context.Context // ends when Stop is called
 	stopNow  context.CancelFunc
+	happened chan struct{} // there are events of breakers and ejection to log
 	begun    chan struct{} // closed when the first configuration is in force, or never will be
 
 	reloading  sync.Mutex      // one reload at a time, its reading included
@@ -93,7 +101,8 @@ func New(o Options) (*Sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sidecar{options: o, log: o.Log, config0: loaded, begun: make(chan struct{}), services: map[string]*upstream.Service{}}
+	s := &Sidecar{options: o, log: o.Log, config0: loaded, begun: make(chan struct{}),
+		happened: make(chan struct{}, 1), services: map[string]*upstream.Service{}}
 	s.stopped, s.stopNow = context.WithCancel(context.Background())
 	loops := Loops(loaded, o.CPUs)
 	descriptors, err := Budget(loaded, loops, o.Descriptors)
@@ -138,16 +147,27 @@ func Loops(c *config.Config, cpus int) int {
 }
 
 func (s *Sidecar) build(c *config.Config, loops int) error {
-	s.metrics = metrics.New(loops)
+	s.metrics = metrics.NewWithin(loops, c.Metrics.Series)
 	observers := append([]observability.Observer{s.metrics}, s.options.Observers...)
-	if err := s.openAccessLog(c, loops); err != nil {
+	logs, err := s.access.prepare(c.AccessLog, loops, s.log)
+	if err != nil {
 		return err
 	}
-	if s.access != nil {
-		observers = append(observers, s.access)
+	s.access.begin(logs)
+	observers = append(observers, &s.access.set)
+	if c.Decisions > 0 {
+		s.decisions = decisions.New(loops, c.Decisions)
+		observers = append(observers, s.decisions)
+	}
+	if err := s.openTracer(c, loops); err != nil {
+		return err
+	}
+	if s.tracer != nil {
+		observers = append(observers, s.tracer)
 	}
 	s.proxy = proxy.New(proxy.Options{Engine: s.engine, Observers: observers, Meter: s.metrics, Log: s.log,
 		TurnedAway: s.descriptors.Load().TurnedAway})
+	s.limits = limit.NewRegistry()
 	s.set = discovery.New(s.log)
 	s.set.OnUpdate = s.onUpdate
 	s.checker = health.New(health.Options{Report: s.onHealth, Log: s.log})
@@ -159,21 +179,8 @@ func (s *Sidecar) build(c *config.Config, loops int) error {
 		return err
 	}
 	s.registerGauges()
+	if err := s.openPush(c); err != nil {
+		return err
+	}
 	return s.openAdmin(c)
-}
-
-func (s *Sidecar) openAccessLog(c *config.Config, loops int) error {
-	if c.AccessLog.Path == config.AccessLogOff {
-		return nil
-	}
-	o := accesslog.Options{Loops: loops, Format: accesslog.Text, Logger: s.log}
-	if c.AccessLog.Format == config.FormatJSON {
-		o.Format = accesslog.JSON
-	}
-	if c.AccessLog.Path != config.AccessLogStdout {
-		o.Path = c.AccessLog.Path
-	}
-	var err error
-	s.access, err = accesslog.New(o)
-	return err
 }

@@ -18,7 +18,7 @@ import (
 //  5. outbound listeners serve on until inbound has ended, since the workload may
 //     still need others to answer, and then end in the same way;
 //  6. at the deadline (timeouts.drain, from the beginning) what is left is cut;
-//  7. the access log is flushed, and Run returns.
+//  7. the access log is flushed, metrics and spans are sent once more, and Run returns.
 func (s *Sidecar) Stop() {
 	s.stopping.Store(true)
 	s.stopNow()

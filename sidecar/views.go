@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -19,25 +20,35 @@ func (s *Sidecar) openAdmin(c *config.Config) error {
 	}
 	server, err := admin.New(admin.Options{
 		Address: c.Admin.Address, Socket: c.Admin.Socket, Logger: s.log,
-		Views: admin.Views{
-			Listeners:     s.listenerViews,
-			Services:      s.serviceViews,
-			Endpoints:     s.endpointViews,
-			Identity:      s.identities.views,
-			Intentions:    s.intentionsViews,
-			Limits:        s.limitsView,
-			Registrations: s.registrationViews,
-			Maintain:      s.maintain,
-			Config:        s.configView,
-			Ready:         s.readyView,
-			Metrics:       s.metrics.Handler(),
-			Reload:        s.Reload,
-		},
+		Views: s.views(),
 	})
 	if err == nil {
 		s.admin = append(s.admin, server)
 	}
 	return err
+}
+
+// views are what the admin interface shows.
+func (s *Sidecar) views() admin.Views {
+	v := admin.Views{
+		Listeners:     s.listenerViews,
+		Services:      s.serviceViews,
+		Endpoints:     s.endpointViews,
+		Identity:      s.identities.views,
+		Intentions:    s.intentionsViews,
+		Limits:        s.limitsView,
+		Registrations: s.registrationViews,
+		Maintain:      s.maintain,
+		Config:        s.configView,
+		Ready:         s.readyView,
+		Metrics:       s.metrics.Handler(),
+		Reload:        s.Reload,
+		ReopenLogs:    s.ReopenLogs,
+	}
+	if s.decisions != nil {
+		v.Decisions = s.decisionsView
+	}
+	return v
 }
 
 // AdminAddr is the bound address of the admin interface; empty: none.
@@ -56,6 +67,14 @@ func (s *Sidecar) Ready() bool { return s.ready.Load() && !s.stopping.Load() }
 
 // Endpoints lists the endpoints of all services with their state.
 func (s *Sidecar) Endpoints() []admin.EndpointView { return s.endpointViews() }
+
+// Decisions tells of the last exchanges that did not simply succeed.
+func (s *Sidecar) Decisions(ctx context.Context, q admin.DecisionsQuery) ([]admin.DecisionView, error) {
+	if s.decisions == nil {
+		return nil, nil
+	}
+	return s.decisionsView(ctx, q)
+}
 
 // Identity describes the identities in force.
 func (s *Sidecar) Identity() []admin.IdentityView { return s.identities.views() }
@@ -119,6 +138,7 @@ func (s *Sidecar) serviceViews() []admin.ServiceView {
 		}
 		t := s.metrics.Totals(svc.Name)
 		v.Requests, v.Failures, v.P50Seconds, v.P99Seconds = t.Requests, t.Failures, t.P50.Seconds(), t.P99.Seconds()
+		v.Retries = s.retriesView(svc)
 		all = append(all, v)
 	}
 	return all
@@ -130,6 +150,17 @@ func (s *Sidecar) configView() json.RawMessage {
 }
 
 func (s *Sidecar) snapshotServices() []*upstream.Service { return s.proxy.Snapshot().Services }
+
+// eachEndpoint shows a count of every endpoint.
+func (s *Sidecar) eachEndpoint(count func(*upstream.Endpoint) int64) func(metrics.Emit) {
+	return func(emit metrics.Emit) {
+		for _, svc := range s.snapshotServices() {
+			for _, m := range svc.Set().Members {
+				emit(float64(count(m.Endpoint)), svc.Name, m.Address)
+			}
+		}
+	}
+}
 
 // registerGauges feeds the metrics that are asked for at a scrape.
 func (s *Sidecar) registerGauges() {
@@ -144,11 +175,29 @@ func (s *Sidecar) registerGauges() {
 			}
 		}
 	})
+	s.metrics.Register(metrics.RequestsActive, func(emit metrics.Emit) {
+		for _, svc := range s.snapshotServices() {
+			emit(float64(svc.Active()), svc.Name)
+		}
+	})
+	s.metrics.Register(metrics.EndpointActive, s.eachEndpoint((*upstream.Endpoint).Inflight))
+	s.metrics.Register(metrics.EndpointConnections, func(emit metrics.Emit) {
+		for _, svc := range s.snapshotServices() {
+			for _, m := range svc.Set().Members {
+				emit(float64(m.InUse()), svc.Name, m.Address, "in_use")
+				emit(float64(m.Idle()), svc.Name, m.Address, "idle")
+			}
+		}
+	})
+	s.metrics.Register(metrics.SharedConnections, s.eachEndpoint((*upstream.Endpoint).Muxes))
+	s.metrics.Register(metrics.Streams, s.eachEndpoint((*upstream.Endpoint).Streams))
 	s.metrics.Register(metrics.DiscoveryAge, func(emit metrics.Emit) {
 		for _, st := range s.set.Status() {
 			emit(st.Age(time.Now()).Seconds(), st.Service)
 		}
 	})
+	s.registerOutliers()
+	s.registerRetries()
 	s.registerIntentions()
 	if len(s.identities.all) > 0 {
 		s.metrics.Register(metrics.IdentityExpiry, func(emit metrics.Emit) {
@@ -157,9 +206,7 @@ func (s *Sidecar) registerGauges() {
 			}
 		})
 	}
-	if s.access != nil {
-		s.metrics.Register(metrics.AccessLogDropped, func(emit metrics.Emit) { emit(float64(s.access.Dropped())) })
-	}
+	s.registerAccessLogs()
 	s.registerLimits()
 	s.registerPresence()
 	s.registerEngine()

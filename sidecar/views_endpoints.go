@@ -35,7 +35,7 @@ func (s *Sidecar) endpointViews() []admin.EndpointView {
 		}
 		origins := s.set.Origins(svc.Name)
 		members := svc.Set().Members
-		sum := weightInRotation(members, now.nanos)
+		sum := weightInRotation(svc, members, now.nanos)
 		for i := range members {
 			m := &members[i]
 			v := endpointView(svc, m, now)
@@ -56,7 +56,7 @@ func (s *Sidecar) endpointViews() []admin.EndpointView {
 func endpointView(svc *upstream.Service, m *upstream.Member, now clock) admin.EndpointView {
 	v := admin.EndpointView{
 		Service: svc.Name, Address: m.Address, ID: m.ID, Weight: m.Weight, State: "up",
-		InFlight: m.Inflight(), Limit: svc.Settings().MaxConnections,
+		InFlight: m.Inflight(), InUse: m.InUse(), Limit: svc.Settings().MaxConnections, Idle: m.Idle(), Shared: m.Muxes(), Streams: m.Streams(),
 		Source: m.Source, Node: m.Node, Zone: m.Zone, Tags: m.Tags, Meta: m.Meta,
 		Health: admin.HealthView{From: "nothing", Source: m.Status},
 	}
@@ -70,6 +70,7 @@ func endpointView(svc *upstream.Service, m *upstream.Member, now clock) admin.En
 	switch {
 	case m.Down():
 		v.State, v.Reason = "down", "active check"
+	case !outlierView(&v, svc, m, now):
 	case held.Until > now.nanos:
 		v.State, v.Reason, v.Since = "suspect", "connections to it failed", v.Health.Suspicion.Since
 		v.Health.From = "connections"
@@ -86,7 +87,7 @@ func checkedView(v *admin.EndpointView, c *health.Status) {
 		return
 	}
 	v.Check = &admin.CheckView{At: c.At, OK: c.OK, Detail: c.Result, DurationSeconds: c.Duration.Seconds()}
-	if v.State != "suspect" {
+	if v.State == "up" || v.State == "down" {
 		v.Since, v.Health.From = c.Since, "check"
 	}
 }
@@ -114,9 +115,9 @@ func sourceViews(sources []discovery.SourceStatus) []admin.SourceView {
 }
 
 // weightInRotation is the sum of those that take new traffic.
-func weightInRotation(members []upstream.Member, now int64) (sum int) {
+func weightInRotation(svc *upstream.Service, members []upstream.Member, now int64) (sum int) {
 	for i := range members {
-		if m := &members[i]; !m.Down() && !m.Suspect(now) {
+		if m := &members[i]; !m.Down() && !m.Suspect(now) && !svc.Passed(m.Endpoint, now) {
 			sum += m.Weight
 		}
 	}
@@ -133,14 +134,23 @@ func rotation(v *admin.EndpointView, sum int) {
 		}
 	case v.Weight == 0:
 		v.Rotation = "out: its weight is 0"
+	case v.State == stateOpen:
+		v.Rotation = fmt.Sprintf("out: its breaker is open until %s, after %s in a row", clockTime(v.Breaker.Until), failures(v.Breaker.Failures))
+	case v.State == stateEjected:
+		v.Rotation = fmt.Sprintf("out: ejected until %s, %s", clockTime(v.Ejection.Until), whyEjected(v.Ejection))
 	case v.State == "suspect":
 		held := v.Health.Suspicion
 		v.Rotation = fmt.Sprintf("passed over until %s while another is left: %s, %d in a row",
-			held.Until.UTC().Format(time.TimeOnly), held.Reason, held.Failures)
-	case v.Limit > 0 && v.InFlight >= v.Limit:
-		v.Rotation = fmt.Sprintf("full: %d of %d connections are in use", v.InFlight, v.Limit)
+			clockTime(held.Until), held.Reason, held.Failures)
+	case v.Limit > 0 && v.InUse >= v.Limit && v.Shared == 0:
+		v.Rotation = fmt.Sprintf("full: %d of %d connections are in use", v.InUse, v.Limit)
+	case v.Limit > 0 && v.InUse >= v.Limit:
+		v.InRotation, v.Rotation = true, fmt.Sprintf("in, for streams of shared connections: %d of %d connections are in use", v.InUse, v.Limit)
 	default:
 		v.InRotation, v.Rotation = true, fmt.Sprintf("in: weight %d of %d", v.Weight, sum)
+	}
+	if v.InRotation {
+		v.Rotation += partly(v)
 	}
 }
 

@@ -1,6 +1,10 @@
 package accesslog
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/larboard-proxy/larboard/observability/accesslog/template"
+)
 
 // redacted stands for a secret value.
 const redacted = "[redacted]"
@@ -9,22 +13,22 @@ const redacted = "[redacted]"
 // replaced. Parameters are looked for after '?', '&' and ';', the last of which also
 // starts parameters of a path segment. A secret value in a query ends at '&' only,
 // since many servers take ';' and '?' for part of it.
-func appendTarget(dst, target []byte, limit int) []byte {
+func appendTarget(dst, target []byte, limit int, e template.Escape) []byte {
 	target, cut := clip(target, limit)
 	inQuery := false
 	for {
-		i := bytes.IndexAny(target, "?&;")
+		i := indexOf(target, &separators)
 		if i < 0 {
 			break
 		}
 		inQuery = inQuery || target[i] == '?'
-		dst = appendEscaped(dst, target[:i+1])
+		dst = appendEscaped(dst, target[:i+1], e)
 		target = target[i+1:]
-		n := bytes.IndexAny(target, "=?&;")
-		if n < 0 || target[n] != '=' || !secretName(target[:n]) {
+		n := indexOf(target, &nameEnds)
+		if n < 0 || target[n] != '=' || !template.Secret(target[:n]) {
 			continue
 		}
-		dst = appendEscaped(dst, target[:n+1])
+		dst = appendEscaped(dst, target[:n+1], e)
 		dst = append(dst, redacted...)
 		ends := "/?;"
 		if inQuery {
@@ -36,93 +40,60 @@ func appendTarget(dst, target []byte, limit int) []byte {
 		}
 		target = target[i:]
 	}
-	dst = appendEscaped(dst, target)
-	if cut {
+	dst = appendEscaped(dst, target, e)
+	if cut && e == template.EscapeJSON {
 		dst = append(dst, ellipsis...)
 	}
 	return dst
 }
 
+// The bytes before a parameter's name, and those after it.
+var (
+	separators = buildSet("?&;")
+	nameEnds   = buildSet("=?&;")
+)
+
+func buildSet(text string) (t [256]bool) {
+	for _, b := range []byte(text) {
+		t[b] = true
+	}
+	return t
+}
+
+// indexOf is bytes.IndexAny for a set that is made once.
+func indexOf(text []byte, set *[256]bool) int {
+	for i, b := range text {
+		if set[b] {
+			return i
+		}
+	}
+	return -1
+}
+
 // appendAuthority appends the authority without the user information that RFC 9110
 // section 4.2.4 forbids and some clients send all the same.
-func appendAuthority(dst, authority []byte, limit int) []byte {
+func appendAuthority(dst, authority []byte, limit int, e template.Escape) []byte {
 	if i := bytes.LastIndexByte(authority, '@'); i >= 0 {
 		dst = append(dst, redacted...)
 		authority = authority[i:]
 	}
-	return appendClipped(dst, authority, limit)
+	return appendClipped(dst, authority, limit, e)
 }
 
-// secretName reports whether a parameter of this name holds a secret: the name as a
-// whole, or its last word, is in the list of secretWord, whatever its case, its
-// separators and its percent-encoding.
-func secretName(name []byte) bool {
-	var whole, word nameBuffer
-	for i := 0; i < len(name); i++ {
-		b := name[i]
-		if b == '%' && i+2 < len(name) {
-			high, low := unhex(name[i+1]), unhex(name[i+2])
-			if high >= 0 && low >= 0 {
-				b = byte(high<<4 | low)
-				i += 2
-			}
+// appendField appends a field's value. Whatever is in it that looks like an URL loses its
+// user information and the values of its secret parameters.
+func appendField(dst, value []byte, limit int, e template.Escape) []byte {
+	if i := bytes.Index(value, []byte("://")); i >= 0 && i < limit {
+		host := value[i+3:]
+		if end := bytes.IndexAny(host, "/?# "); end >= 0 {
+			host = host[:end]
 		}
-		if 'A' <= b && b <= 'Z' {
-			b += 'a' - 'A'
-		}
-		if 'a' <= b && b <= 'z' || '0' <= b && b <= '9' {
-			if word.ended {
-				word = nameBuffer{}
-			}
-			whole.add(b)
-			word.add(b)
-		} else {
-			word.ended = true
+		if bytes.IndexByte(host, '@') >= 0 {
+			dst = appendEscaped(dst, value[:i+3], e)
+			dst = append(dst, redacted...)
+			limit -= i + 3
+			value = value[i+3+bytes.LastIndexByte(host, '@'):]
 		}
 	}
-	return whole.secret() || word.secret()
-}
-
-// nameBuffer holds a name in lower case without separators.
-type nameBuffer struct {
-	buf   [24]byte // longer than any word of the list
-	n     int
-	ended bool // a separator has followed
-}
-
-func (b *nameBuffer) add(c byte) {
-	if b.n < len(b.buf) {
-		b.buf[b.n] = c
-	}
-	b.n++
-}
-
-func (b *nameBuffer) secret() bool { return b.n <= len(b.buf) && secretWord(b.buf[:b.n]) }
-
-// secretWord looks in the list of the manual.
-func secretWord(word []byte) bool {
-	_, ok := secretWords[string(word)] // no allocation: the compiler knows this form
-	return ok
-}
-
-var secretWords = map[string]struct{}{
-	"token": {}, "accesstoken": {}, "refreshtoken": {}, "idtoken": {}, "authtoken": {}, "csrftoken": {}, "sessiontoken": {}, "securitytoken": {},
-	"password": {}, "passwd": {}, "pass": {}, "passphrase": {}, "pwd": {}, "pin": {}, "otp": {},
-	"secret": {}, "clientsecret": {}, "sharedsecret": {},
-	"key": {}, "apikey": {}, "accesskey": {}, "secretkey": {}, "privatekey": {}, "authkey": {},
-	"signature": {}, "sig": {}, "hmac": {}, "jwt": {}, "assertion": {}, "samlresponse": {},
-	"auth": {}, "authorization": {}, "credential": {}, "credentials": {}, "bearer": {},
-	"code": {}, "session": {}, "sessionid": {}, "sid": {}, "jsessionid": {}, "phpsessid": {}, "cookie": {},
-}
-
-func unhex(b byte) int {
-	switch {
-	case '0' <= b && b <= '9':
-		return int(b - '0')
-	case 'a' <= b && b <= 'f':
-		return int(b-'a') + 10
-	case 'A' <= b && b <= 'F':
-		return int(b-'A') + 10
-	}
-	return -1
+	return appendTarget(dst, value, limit, e)
 }

@@ -2,16 +2,13 @@ package metrics
 
 import (
 	"slices"
-	"time"
-
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/larboard-proxy/larboard/policy"
 )
 
 // collect sums one instrument over all loops and callbacks.
 func (m *Metrics) collect(i Instrument) *points {
-	p := &points{info: i.Info(), index: make(map[string]int)}
+	p := &points{info: i.Info(), index: make(map[string]int), limit: m.series}
 	for _, s := range m.shards {
 		s.collect(i, p.add)
 	}
@@ -23,8 +20,9 @@ func (m *Metrics) collect(i Instrument) *points {
 	callbacks := slices.Clone(m.callbacks[i])
 	m.mu.Unlock()
 	for _, callback := range callbacks {
-		callback(p.add)
+		callback(p.addWithin)
 	}
+	m.left[i].Add(p.left)
 	return p
 }
 
@@ -35,6 +33,14 @@ func (s *shard) collect(i Instrument, emit Emit) {
 		for _, c := range s.requests.all() {
 			k := c.key
 			emit(c.value.float(), k.listener, k.service, k.reason.String(), classNames[k.class], directionOf(k.inbound))
+		}
+	case RouteRequests:
+		for _, c := range s.routes.all() {
+			emit(c.value.float(), c.key.listener, c.key.route, classNames[c.key.class])
+		}
+	case SourceRequests:
+		for _, c := range s.sources.all() {
+			emit(c.value.float(), c.key.source, c.key.service, classNames[c.key.class])
 		}
 	case Bytes:
 		for _, c := range s.services.all() {
@@ -57,9 +63,33 @@ func (s *shard) collect(i Instrument, emit Emit) {
 		for _, c := range s.cut.all() {
 			emit(c.value.float(), c.key.listener, c.key.reason.String())
 		}
+	case HTTP2Abuse:
+		for _, c := range s.abuse.all() {
+			emit(c.value.float(), c.key.listener, c.key.reason.String())
+		}
+	case UpstreamAbuse:
+		for _, c := range s.hostile.all() {
+			emit(c.value.float(), c.key.service, c.key.reason.String())
+		}
 	case UpstreamConnections:
 		for _, c := range s.upstream.all() {
 			emit(c.value.float(), c.key.service, outcomeOf(c.key.reason))
+		}
+	case GRPCRequests:
+		for _, c := range s.grpc.all() {
+			emit(c.value.float(), c.key.listener, c.key.service, c.key.status.String())
+		}
+	case Limited:
+		for _, c := range s.limited.all() {
+			emit(c.value.float(), c.key.listener, c.key.limit)
+		}
+	case QuotaRequests:
+		for _, c := range s.quota.all() {
+			emit(c.value.float(), c.key)
+		}
+	case Retries:
+		for _, c := range s.retries.all() {
+			emit(c.value.float(), c.key.service, c.key.cause.String(), c.key.result.String())
 		}
 	case EndpointRequests:
 		for _, c := range s.endpoints.all() {
@@ -69,53 +99,7 @@ func (s *shard) collect(i Instrument, emit Emit) {
 	}
 }
 
-// histogram sums the durations of all loops by service and direction.
-func (m *Metrics) histogram() metricdata.Aggregation {
-	type sum struct {
-		buckets     [fineBuckets]uint64
-		nanoseconds uint64
-	}
-	sums := make(map[serviceKey]*sum)
-	for _, s := range m.shards {
-		for _, c := range s.services.all() {
-			key := serviceKey{cleanLabel(c.key.service), c.key.inbound}
-			total := sums[key]
-			if total == nil {
-				total = &sum{}
-				sums[key] = total
-			}
-			total.nanoseconds += c.value.nanoseconds.value()
-			for b := range c.value.buckets {
-				total.buckets[b] += c.value.buckets[b].value()
-			}
-		}
-	}
-	if len(sums) == 0 {
-		return nil
-	}
-	h := metricdata.Histogram[float64]{Temporality: metricdata.CumulativeTemporality}
-	now := time.Now()
-	for key, total := range sums {
-		counts := fold(&total.buckets)
-		point := metricdata.HistogramDataPoint[float64]{
-			Attributes:   attributes(RequestDuration.Info().Labels, []string{key.service, directionOf(key.inbound)}),
-			StartTime:    m.start,
-			Time:         now,
-			Bounds:       exportBounds,
-			BucketCounts: counts,
-			Sum:          float64(total.nanoseconds) / 1e9,
-		}
-		for _, n := range counts {
-			point.Count += n
-		}
-		h.DataPoints = append(h.DataPoints, point)
-	}
-	return h
-}
-
-func (c *count) float() float64 { return float64(c.value()) }
-
-var classNames = [6]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
+var classNames = [classes]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 func directionOf(inbound bool) string {
 	if inbound {

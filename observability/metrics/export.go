@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	client "github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/otlptranslator"
 	"go.opentelemetry.io/otel/exporters/prometheus"
@@ -26,10 +25,6 @@ const scrapesAtOnce = 4
 // libraries refuse what is constant here.
 func newHandler(m *Metrics) http.Handler {
 	registry := client.NewRegistry()
-	registry.MustRegister(
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
 	exporter, err := prometheus.New(
 		prometheus.WithRegisterer(registry),
 		prometheus.WithProducer(m.Producer()),
@@ -42,7 +37,7 @@ func newHandler(m *Metrics) http.Handler {
 	}
 	// A reader answers only once a provider holds it; it has no instruments of its own.
 	sdk.NewMeterProvider(sdk.WithReader(exporter), sdk.WithResource(resource.Empty()))
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	return promhttp.HandlerFor(client.Gatherers{registry, m.processes}, promhttp.HandlerOpts{
 		EnableOpenMetrics:   true,
 		MaxRequestsInFlight: scrapesAtOnce,
 	})
@@ -58,14 +53,11 @@ type producer struct{ m *Metrics }
 // of the callbacks. It does not block but where a callback does.
 func (p producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	var ms []metricdata.Metrics
+	var shown [instrumentCount]int
 	for _, i := range Instruments() {
-		var data metricdata.Aggregation
-		if i == RequestDuration {
-			data = p.m.histogram()
-		} else {
-			data = p.m.collect(i).aggregation(i.Info().Kind, p.m.start)
-		}
-		if data != nil {
+		set := p.m.gather(i, &shown)
+		shown[i] = set.series()
+		if data := set.aggregation(p.m.start); data != nil {
 			ms = append(ms, metricdata.Metrics{Name: i.Info().Name, Description: i.Info().Help, Data: data})
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/policy/retry"
 )
 
 // scrape reads m as Prometheus does and returns its own families by name.
@@ -61,18 +62,27 @@ func exercise(m *Metrics) {
 		r.Loop, r.Inbound, r.Status = loop, true, 503
 		r.Reason, r.Side, r.Endpoint, r.Total = policy.NoEndpoints, policy.Upstream, "", 20*time.Second
 		m.Observe(r)
+		r = request()
+		r.Loop, r.Listener, r.Service, r.Endpoint, r.Tries, r.GRPC = loop, "calls", "stock", "", nil, policy.GRPCUnavailable
+		m.Observe(r)
 		m.Conn(loop, "web", 1)
 		m.Conn(loop, "web", 1)
 		m.Conn(loop, "web", -1)
 		m.Refused(loop, "web", policy.TLSExpired)
 		m.Cut(loop, "web", policy.NotAllowed)
+		m.HTTP2Abuse(loop, "web", policy.HTTP2RapidReset)
+		m.UpstreamAbuse(loop, "api", policy.UpstreamResetStorm)
+		m.Retry(loop, "api", retry.Reset, retry.Made)
+		m.Retry(loop, "api", retry.Status, retry.OverBudget)
 		m.UpstreamConn(loop, "api", policy.None)
 		m.UpstreamConn(loop, "api", policy.ConnectFailed)
+		m.Limited(loop, "web", "per-client")
+		m.Quota(loop, "over_limit")
 	}
 	m.Reloaded(true)
 	m.Reloaded(false)
 	for _, i := range Instruments() {
-		if i >= EndpointUp {
+		if i >= EndpointUp && i < Series {
 			m.Register(i, func(emit Emit) { emit(1.5, slices.Repeat([]string{"x"}, len(i.Info().Labels))...) })
 		}
 	}
@@ -88,13 +98,21 @@ func TestScrape(t *testing.T) {
 	}{
 		{"larboard_requests_total", map[string]float64{
 			"code_class=2xx direction=outbound listener=web reason=none service=api":        2,
+			"code_class=2xx direction=outbound listener=calls reason=none service=stock":    2,
 			"code_class=5xx direction=inbound listener=web reason=no_endpoints service=api": 2}},
-		{"larboard_request_duration_seconds", map[string]float64{"direction=outbound service=api": 2, "direction=inbound service=api": 2}},
-		{"larboard_bytes_total", map[string]float64{"direction=in service=api": 40, "direction=out service=api": 400}},
+		{"larboard_request_duration_seconds", map[string]float64{"direction=outbound service=api": 2, "direction=inbound service=api": 2, "direction=outbound service=stock": 2}},
+		{"larboard_grpc_requests_total", map[string]float64{"grpc_status=UNAVAILABLE listener=calls service=stock": 2}},
+		{"larboard_bytes_total", map[string]float64{"direction=in service=api": 40, "direction=out service=api": 400,
+			"direction=in service=stock": 20, "direction=out service=stock": 200}},
 		{"larboard_connections_total", map[string]float64{"listener=web": 4}},
 		{"larboard_connections_active", map[string]float64{"listener=web": 2}},
 		{"larboard_refused_total", map[string]float64{"listener=web reason=tls_expired": 2}},
 		{"larboard_connections_cut_total", map[string]float64{"listener=web reason=not_allowed": 2}},
+		{"larboard_upstream_http2_abuse_total", map[string]float64{"reason=upstream_reset_storm service=api": 2}},
+		{"larboard_retries_total", map[string]float64{"cause=reset result=made service=api": 2, "cause=status result=budget service=api": 2}},
+		{"larboard_http2_abuse_total", map[string]float64{"listener=web reason=http2_rapid_reset": 2}},
+		{"larboard_limited_total", map[string]float64{"limit=per-client listener=web": 2}},
+		{"larboard_quota_requests_total", map[string]float64{"result=over_limit": 2}},
 		{"larboard_upstream_connections_total", map[string]float64{
 			"outcome=established service=api": 2, "outcome=connect_failed service=api": 2}},
 		{"larboard_endpoint_requests_total", map[string]float64{
@@ -177,27 +195,47 @@ func TestNamesAreThoseOfTheTable(t *testing.T) {
 }
 
 func TestSeriesLimit(t *testing.T) {
-	const limit, services = 10, 100
-	m := newMetrics(2, limit)
+	const limit, services = 2 * histogramWeight, 100
+	m := NewWithin(2, limit)
 	for loop := range 2 {
 		for i := range services {
 			r := request()
-			r.Loop, r.Service, r.Endpoint = loop, fmt.Sprintf("s%d", (i+loop*50)%services), fmt.Sprint(i)
+			r.Loop, r.Service, r.Endpoint, r.GRPC = loop, fmt.Sprintf("s%d", (i+loop*50)%services), fmt.Sprint(i), policy.GRPCOK
+			r.Route, r.Inbound, r.PeerID, r.Tries[0].Endpoint = r.Service, true, "spiffe://example.org/"+r.Service, r.Endpoint
 			m.Observe(r)
 			m.Conn(loop, r.Service, 1)
 			m.Refused(loop, r.Service, policy.TLSExpired)
 			m.Cut(loop, r.Service, policy.NotAllowed)
+			m.HTTP2Abuse(loop, r.Service, policy.HTTP2RapidReset)
+			m.UpstreamAbuse(loop, r.Service, policy.UpstreamResetStorm)
 			m.UpstreamConn(loop, r.Service, policy.None)
+			m.Limited(loop, r.Service, "x")
+			m.Quota(loop, r.Service)
 		}
 	}
 	families := scrape(t, m)
-	for name, perKey := range map[string]int{
-		"larboard_requests_total": 1, "larboard_request_duration_seconds": 1, "larboard_bytes_total": 2, "larboard_endpoint_requests_total": 2,
-		"larboard_connections_total": 1, "larboard_refused_total": 1, "larboard_connections_cut_total": 1, "larboard_upstream_connections_total": 1,
+	sizes, overflow := series(families["larboard_series"]), series(families["larboard_series_overflow_total"])
+	for _, i := range []Instrument{
+		Requests, RequestDuration, RouteRequests, RouteDuration, SourceRequests, SourceDuration, Bytes, Connections, Refused, Cut,
+		HTTP2Abuse, UpstreamAbuse, UpstreamConnections, EndpointRequests, EndpointDuration, GRPCRequests, Limited, QuotaRequests,
 	} {
+		name, others := i.Info().Name, 1 // label sets under Other
+		if i == Bytes || i == EndpointRequests {
+			others = 2
+		}
 		got := series(families[name])
-		if len(got) != (limit+1)*perKey {
-			t.Errorf("%s has %d series, want %d", name, len(got), (limit+1)*perKey)
+		weight := 1
+		if i.Info().Kind == Histogram {
+			weight = histogramWeight
+		}
+		if n := len(got) - others; n*weight != limit {
+			t.Errorf("%s has %d series beside %d of others, want %d", name, n*weight, others, limit)
+		}
+		if sizes["metric="+name] != float64(len(got)*weight) {
+			t.Errorf("larboard_series of %s is %v", name, sizes["metric="+name])
+		}
+		if overflow["metric="+name] == 0 {
+			t.Errorf("%s has no overflow", name)
 		}
 		sum, hasOther := 0.0, false
 		for labels, v := range got {
@@ -211,11 +249,11 @@ func TestSeriesLimit(t *testing.T) {
 }
 
 func TestForgottenEndpointsMakeRoom(t *testing.T) {
-	m := newMetrics(2, 2)
-	for i := range 10 {
+	m := NewWithin(2, 2*histogramWeight)
+	for i := range 100 {
 		for loop := range 2 {
 			r := request()
-			r.Loop, r.Endpoint = loop, fmt.Sprint(i)
+			r.Loop, r.Endpoint, r.Tries[0].Endpoint = loop, fmt.Sprint(i), fmt.Sprint(i)
 			m.Observe(r)
 			if i > 0 {
 				m.ForgetEndpoint(loop, "api", fmt.Sprint(i-1))
@@ -223,18 +261,24 @@ func TestForgottenEndpointsMakeRoom(t *testing.T) {
 			}
 		}
 	}
+	late := request() // under way when its endpoint left
+	late.Endpoint, late.Tries[0].Endpoint, late.EndpointLeft = "98", "98", true
+	m.Observe(late)
 	got := m.EndpointTotals("api")
-	if len(got) != 1 || got[0] != (EndpointTotals{"9", 2, 0}) {
+	if len(got) != 1 || got[0] != (EndpointTotals{"99", 2, 0}) {
 		t.Errorf("%+v", got)
 	}
-	if users := *m.shards[0].endpoints.admission.users.Load(); len(users) != 1 {
+	if users := m.admissions.endpoints.users; len(users) != 1 {
 		t.Errorf("admitted: %v", users)
+	}
+	if users := m.admissions.endpointTimes.users; len(users) != 1 {
+		t.Errorf("admitted to the histogram: %v", users)
 	}
 }
 
 func TestLabelsAreCleanAndUnique(t *testing.T) {
 	m := New(1)
-	for _, service := range []string{"a\xff", "a\xfe", "a\ufffd", strings.Repeat("ä", 1000), strings.Repeat("ä", 1001), "q\"\n\\"} {
+	for _, service := range []string{"a\xff", "a\xfe", "a\ufffd", "a\x00", "a\n", "a\u009b", strings.Repeat("ä", 1000), strings.Repeat("ä", 1001), "q\"\n\\"} {
 		r := request()
 		r.Service = service
 		m.Observe(r)
@@ -256,35 +300,44 @@ func TestCallbacksAreBounded(t *testing.T) {
 	m := New(1)
 	for _, i := range []Instrument{EndpointUp, EnginePanics} {
 		m.Register(i, func(emit Emit) {
-			for n := range 3 * pointLimit {
+			for n := range 3 * SeriesLimit {
 				emit(1, slices.Repeat([]string{fmt.Sprint(n)}, len(i.Info().Labels))...)
 			}
 		})
 	}
 	families := scrape(t, m)
-	if got := len(series(families["larboard_endpoint_up"])); got != pointLimit {
+	if got := len(series(families["larboard_endpoint_up"])); got != SeriesLimit {
 		t.Errorf("gauge: %d series", got)
 	}
 	panics := series(families["larboard_engine_panics_total"])
-	if len(panics) != pointLimit+1 || panics["loop=other"] != 2*pointLimit {
+	if len(panics) != SeriesLimit+1 || panics["loop=other"] != 2*SeriesLimit {
 		t.Errorf("counter: %d series, other %v", len(panics), panics["loop=other"])
 	}
 }
 
-// Scrapes and totals run beside two loops that count, meet new labels and forget old ones.
+// Scrapes, totals and sweeps run beside two loops that count, meet new labels and forget
+// old ones.
 func TestConcurrentScrapes(t *testing.T) {
 	const each = 20000
 	m := New(2)
 	m.Register(DiscoveryAge, func(emit Emit) { emit(1, "api") })
 	var loops, readers sync.WaitGroup
+	var posted [2]chan func()
 	for loop := range 2 {
+		posted[loop] = make(chan func(), 1)
 		loops.Go(func() {
-			r := request()
+			r := sampled(1)
 			r.Loop = loop
 			for i := range each {
 				if i%100 == 0 {
 					m.ForgetEndpoint(loop, "api", r.Endpoint)
-					r.Endpoint = fmt.Sprint(i)
+					r.Endpoint, r.Tries[0].Endpoint, r.PeerID = fmt.Sprint(i), fmt.Sprint(i), "spiffe://example.org/"+fmt.Sprint(i)
+				}
+				r.Start = r.Start.Add(time.Millisecond)
+				select {
+				case f := <-posted[loop]:
+					f()
+				default:
 				}
 				m.Observe(r)
 				m.Conn(loop, "web", 1)
@@ -303,6 +356,12 @@ func TestConcurrentScrapes(t *testing.T) {
 				default:
 				}
 				scrape(t, m)
+				m.Sweep(everything(), func(loop int, f func()) {
+					select {
+					case posted[loop] <- f:
+					default: // the loop has ended, or has one to do
+					}
+				})
 				n := m.Totals("api").Requests
 				if n < last {
 					t.Errorf("the count went from %d to %d", last, n)

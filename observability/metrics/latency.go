@@ -21,7 +21,7 @@ var mantissas = [perDecade]int64{100, 125, 150, 175, 200, 250, 300, 350, 400, 50
 // fineBounds are the inclusive upper bounds of the fine buckets but the last, in nanoseconds.
 var fineBounds = makeFineBounds()
 
-// exportBounds are the buckets of larboard_request_duration_seconds, in seconds.
+// exportBounds are the buckets of every exported histogram, in seconds.
 var exportBounds = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
 
 // firstCandidate holds, for each quarter of each power of two, the first fine
@@ -76,13 +76,9 @@ func bucketOf(d time.Duration) int {
 
 // fold sums the fine buckets into the exported ones.
 func fold(fine *[fineBuckets]uint64) []uint64 {
-	out := make([]uint64, len(exportBounds)+1)
-	e := 0
+	out := make([]uint64, coarseBuckets)
 	for b, n := range fine {
-		for e < len(exportBounds) && (b == len(fineBounds) || float64(fineBounds[b]) > exportBounds[e]*1e9) {
-			e++
-		}
-		out[e] += n
+		out[coarseOf[b]] += n
 	}
 	return out
 }

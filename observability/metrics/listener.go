@@ -1,6 +1,9 @@
 package metrics
 
-import "github.com/larboard-proxy/larboard/policy"
+import (
+	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/policy/retry"
+)
 
 // ListenerConns returns the connections of a listener: open now, and accepted
 // since the start. Any goroutine.
@@ -14,6 +17,20 @@ func (m *Metrics) ListenerConns(listener string) (active int64, total uint64) {
 		}
 	}
 	return active, total
+}
+
+// Repeats returns what became of the attempts at a service that were to be repeated. Any
+// goroutine.
+func (m *Metrics) Repeats(service string) map[retry.Result]uint64 {
+	all := map[retry.Result]uint64{}
+	for _, s := range m.shards {
+		for _, c := range s.retries.all() {
+			if c.key.service == service {
+				all[c.key.result] += c.value.value()
+			}
+		}
+	}
+	return all
 }
 
 // Refusals returns how many connections were refused before their first request,

@@ -39,6 +39,27 @@ func TestManual(t *testing.T) {
 	}
 }
 
+// What is published stays: dashboards and rules are written against names, types and
+// labels. A line that changes here breaks them.
+func TestPublished(t *testing.T) {
+	const file = "testdata/metrics.golden"
+	var b strings.Builder
+	for _, i := range Instruments() {
+		fmt.Fprintf(&b, "%s %s %s\n", i.Info().Name, i.Info().Kind, strings.Join(i.Info().Labels, ","))
+	}
+	want, err := os.ReadFile(file)
+	if *update {
+		err = os.WriteFile(file, []byte(b.String()), 0o644)
+		want = []byte(b.String())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("metrics have changed; if that is meant, run the test with -update\ngot\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
 func markdown() string {
 	var b strings.Builder
 	b.WriteString("| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")

@@ -12,15 +12,19 @@ import (
 	"sync/atomic"
 	"time"
 
+	client "github.com/prometheus/client_golang/prometheus"
+
 	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/policy/retry"
 )
 
-// SeriesLimit bounds the distinct series of each metric. What comes above it is
-// counted under the label value Other in place of listener, service and endpoint.
+// SeriesLimit is how many series each metric may have where nothing else is said. What
+// comes above that is counted under the label value Other in place of listener, route,
+// service, endpoint and source; those series come on top.
 const SeriesLimit = 2000
 
-// Other is the label value of what is over the SeriesLimit.
+// Other is the label value of what is over the limit.
 const Other = "other"
 
 // Metrics counts for one process. Observe, Conn, Refused, Cut, UpstreamConn and
@@ -29,24 +33,30 @@ const Other = "other"
 // time. The other methods may be called from any goroutine but a loop.
 type Metrics struct {
 	// immutable after New
-	shards  []*shard
-	start   time.Time
-	handler http.Handler
+	shards     []*shard
+	admissions *admissions
+	series     int // most of each metric
+	start      time.Time
+	processes  *client.Registry
+	handler    http.Handler
 
-	applied, refused atomic.Uint64 // reloads
+	applied, refused atomic.Uint64                  // reloads
+	left             [instrumentCount]atomic.Uint64 // label sets of callbacks that found no room
+
+	sweeping sync.Mutex // one sweep at a time; guards the rest of each cell
 
 	mu        sync.Mutex // guards callbacks
 	callbacks [instrumentCount][]func(Emit)
 }
 
-// New returns metrics for the loops 0 to loops-1.
-func New(loops int) *Metrics { return newMetrics(loops, SeriesLimit) }
+// New returns metrics for the loops 0 to loops-1, of SeriesLimit series each.
+func New(loops int) *Metrics { return NewWithin(loops, SeriesLimit) }
 
-func newMetrics(loops, limit int) *Metrics {
-	m := &Metrics{start: time.Now()}
-	admissions := newAdmissions(limit)
+// NewWithin is New with another limit.
+func NewWithin(loops, series int) *Metrics {
+	m := &Metrics{start: time.Now(), series: series, admissions: newAdmissions(series), processes: newProcess()}
 	for range loops {
-		m.shards = append(m.shards, newShard(admissions))
+		m.shards = append(m.shards, newShard(m.admissions))
 	}
 	m.handler = newHandler(m)
 	return m
@@ -68,17 +78,39 @@ func (m *Metrics) Cut(loop int, listener string, reason policy.Reason) {
 	m.shards[loop].cutOff(listener, reason)
 }
 
+// HTTP2Abuse counts a connection of listener that a protection of HTTP/2 has ended.
+func (m *Metrics) HTTP2Abuse(loop int, listener string, reason policy.Reason) {
+	m.shards[loop].abused(listener, reason)
+}
+
+// Retry counts an attempt at service that was to be repeated.
+func (m *Metrics) Retry(loop int, service string, c retry.Cause, r retry.Result) {
+	m.shards[loop].repeated(service, c, r)
+}
+
+// UpstreamAbuse counts a connection to an endpoint of service that was ended for what the
+// endpoint did.
+func (m *Metrics) UpstreamAbuse(loop int, service string, reason policy.Reason) {
+	m.shards[loop].upstreamAbuse(service, reason)
+}
+
 // UpstreamConn counts an attempt to connect to an endpoint of service; None means
 // that the connection was established.
 func (m *Metrics) UpstreamConn(loop int, service string, reason policy.Reason) {
 	m.shards[loop].upstreamConn(service, reason)
 }
 
+// Limited counts a request or a connection of listener that a rate limit has refused.
+func (m *Metrics) Limited(loop int, listener, limit string) { m.shards[loop].limit(listener, limit) }
+
+// Quota counts a question to the rate limit service by its result.
+func (m *Metrics) Quota(loop int, result string) { m.shards[loop].asked(result) }
+
 // ForgetEndpoint gives up the series of an endpoint that discovery has removed, so
 // that endpoints which come and go do not use up the SeriesLimit. It is to be
 // called on every loop; the service's own totals are unaffected.
 func (m *Metrics) ForgetEndpoint(loop int, service, endpoint string) {
-	m.shards[loop].endpoints.drop(endpointKey{service, endpoint})
+	m.shards[loop].forgetEndpoints(endpointKey{service, endpoint})
 }
 
 // Reloaded counts a reload of the configuration.

@@ -5,19 +5,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
-const (
-	// labelLimit bounds the bytes of a label value.
-	labelLimit = 256
-	// pointLimit bounds what one metric shows: the SeriesLimit of tables whose rows
-	// make two points each, and the same for what callbacks give.
-	pointLimit = 2 * SeriesLimit
-)
+// labelLimit bounds the bytes of a label value.
+const labelLimit = 256
 
 // points gathers the values of one metric, adding up those with equal labels:
 // Prometheus refuses a whole scrape that shows one series twice.
@@ -25,6 +21,8 @@ type points struct {
 	info  *Info
 	index map[string]int // by joined labels
 	list  []point
+	limit int    // of what callbacks give
+	left  uint64 // label sets of theirs that found no room
 }
 
 type point struct {
@@ -32,24 +30,25 @@ type point struct {
 	value  float64
 }
 
-// add implements Emit. What callbacks give above the pointLimit is added up under
+// add implements Emit for what is bounded already.
+func (p *points) add(value float64, labels ...string) { p.put(value, labels, false) }
+
+// addWithin implements Emit for callbacks. What they give above the limit is added up under
 // Other where it is a counter; of a gauge it is left out, a sum being no state.
-func (p *points) add(value float64, labels ...string) {
+func (p *points) addWithin(value float64, labels ...string) { p.put(value, labels, true) }
+
+func (p *points) put(value float64, labels []string, bounded bool) {
 	if len(labels) != len(p.info.Labels) {
 		panic(fmt.Sprintf("metrics: %s takes %d label values, got %d", p.info.Name, len(p.info.Labels), len(labels)))
 	}
-	clean := make([]string, len(labels))
-	for i, label := range labels {
-		clean[i] = cleanLabel(label)
-	}
-	key := strings.Join(clean, "\xff")
+	clean, key := cleanLabels(labels)
 	i, known := p.index[key]
-	if !known && len(p.list) >= pointLimit {
+	if !known && bounded && len(p.list) >= p.limit {
+		p.left++
 		if p.info.Kind != Counter {
 			return
 		}
-		clean = slices.Repeat([]string{Other}, len(labels))
-		key = strings.Join(clean, "\xff")
+		clean, key = cleanLabels(slices.Repeat([]string{Other}, len(labels)))
 		i, known = p.index[key]
 	}
 	if !known {
@@ -60,8 +59,11 @@ func (p *points) add(value float64, labels ...string) {
 	p.list[i].value += value
 }
 
+// series is how many Prometheus makes of it.
+func (p *points) series() int { return len(p.list) }
+
 // aggregation returns the points as OpenTelemetry data, nil where there are none.
-func (p *points) aggregation(kind Kind, start time.Time) metricdata.Aggregation {
+func (p *points) aggregation(start time.Time) metricdata.Aggregation {
 	if len(p.list) == 0 {
 		return nil
 	}
@@ -75,7 +77,7 @@ func (p *points) aggregation(kind Kind, start time.Time) metricdata.Aggregation 
 			Value:      pt.value,
 		}
 	}
-	if kind == Gauge {
+	if p.info.Kind == Gauge {
 		return metricdata.Gauge[float64]{DataPoints: data}
 	}
 	return metricdata.Sum[float64]{DataPoints: data, IsMonotonic: true, Temporality: metricdata.CumulativeTemporality}
@@ -89,13 +91,34 @@ func attributes(names, values []string) attribute.Set {
 	return attribute.NewSet(set...)
 }
 
-// cleanLabel makes s a label value: valid UTF-8 of bounded length.
-func cleanLabel(s string) string {
-	if len(s) > labelLimit {
-		s = s[:labelLimit]
+// cleanLabels returns label values as they are shown, and what tells them from others.
+func cleanLabels(labels []string) (clean []string, key string) {
+	clean = make([]string, len(labels))
+	for i, label := range labels {
+		clean[i] = cleanLabel(label)
 	}
-	if utf8.ValidString(s) {
+	return clean, strings.Join(clean, "\xff")
+}
+
+// cleanLabel makes s a label value: valid UTF-8 of bounded length, without characters that
+// upset a terminal or a parser by the line. What cannot stand becomes U+FFFD.
+func cleanLabel(s string) string {
+	if len(s) <= labelLimit && !strings.ContainsFunc(s, unshowable) {
 		return s
 	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if unshowable(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s[:min(len(s), labelLimit+utf8.UTFMax)])
+	end := min(len(s), labelLimit)
+	for end < len(s) && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }
+
+// unshowable holds for control characters and, as it is met in a string, for what is no
+// UTF-8.
+func unshowable(r rune) bool { return r == utf8.RuneError || unicode.IsControl(r) }

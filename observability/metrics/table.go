@@ -1,7 +1,7 @@
 package metrics
 
 import (
-	"maps"
+	"math/bits"
 	"sync/atomic"
 	"unsafe"
 )
@@ -10,22 +10,16 @@ import (
 // power of two, enough for what one loop serves in turn.
 const nearSlots = 64
 
-// count is a counter with one writer, its loop, and any number of readers. Add is
-// a load and a store instead of a locked read-modify-write.
-type count struct{ v atomic.Uint64 }
-
-func (c *count) add(n uint64)  { c.v.Store(c.v.Load() + n) }
-func (c *count) value() uint64 { return c.v.Load() }
-
 // cell is one series of one loop. The padding keeps the counters of two loops off
 // a shared cache line wherever the allocator puts them.
 type cell[K comparable, V any] struct {
 	key   K
 	value V
+	rest  rest
 	_     [64]byte
 }
 
-// table holds the series of one loop and one metric. get is called by the loop
+// table holds the series of one loop and one metric. get and drop are called by the loop
 // only, all by anyone.
 type table[K comparable, V any] struct {
 	// immutable after New
@@ -62,6 +56,14 @@ func (t *table[K, V]) get(slot uintptr, key K) *V {
 	return &c.value
 }
 
+// find is get for those who keep what they are given, until drop.
+func (t *table[K, V]) find(key K) *V {
+	if c := t.byKey[key]; c != nil {
+		return &c.value
+	}
+	return &t.add(key).value
+}
+
 func (t *table[K, V]) add(key K) *cell[K, V] {
 	if !t.admission.admit(key) {
 		if key = t.overflow(key); t.byKey[key] != nil {
@@ -75,21 +77,29 @@ func (t *table[K, V]) add(key K) *cell[K, V] {
 	return c
 }
 
-// drop forgets the series of key.
-func (t *table[K, V]) drop(key K) {
-	if t.byKey[key] == nil {
-		return
+// drop forgets the series of keys, and reports whether there was one. Who keeps what find
+// has returned must look again.
+func (t *table[K, V]) drop(keys ...K) bool {
+	dropped := false
+	for _, key := range keys {
+		if t.byKey[key] != nil {
+			dropped = true
+			delete(t.byKey, key)
+			t.admission.release(key)
+		}
 	}
-	delete(t.byKey, key)
+	if !dropped {
+		return false
+	}
 	t.near = [nearSlots]*cell[K, V]{}
 	cells := make([]*cell[K, V], 0, len(t.byKey))
 	for _, c := range t.all() {
-		if c.key != key {
+		if t.byKey[c.key] == c {
 			cells = append(cells, c)
 		}
 	}
 	t.published.Store(&cells)
-	t.admission.release(key)
+	return true
 }
 
 // all returns the series as they stand; the caller must not modify the slice.
@@ -100,54 +110,12 @@ func (t *table[K, V]) all() []*cell[K, V] {
 	return nil
 }
 
-// admission bounds the distinct keys of one metric over all loops. Copy on write,
-// so that a loop which asks for a key that was refused neither locks nor
-// allocates, and one that meets a new key never waits for another.
-type admission[K comparable] struct {
-	limit int
-	users atomic.Pointer[map[K]int] // loops that hold the key
-}
-
-func newAdmission[K comparable](limit int) *admission[K] {
-	a := &admission[K]{limit: limit}
-	a.users.Store(&map[K]int{})
-	return a
-}
-
-// admit reports whether a loop may make a series for key.
-func (a *admission[K]) admit(key K) bool {
-	for {
-		old := a.users.Load()
-		if (*old)[key] == 0 && len(*old) >= a.limit {
-			return false
-		}
-		users := maps.Clone(*old)
-		users[key]++
-		if a.users.CompareAndSwap(old, &users) {
-			return true
-		}
-	}
-}
-
-// release gives back what admit granted.
-func (a *admission[K]) release(key K) {
-	for {
-		old := a.users.Load()
-		users := maps.Clone(*old)
-		if users[key]--; users[key] <= 0 {
-			delete(users, key)
-		}
-		if a.users.CompareAndSwap(old, &users) {
-			return
-		}
-	}
-}
-
 // slotOf mixes the addresses of two strings and a number into a cache slot. Only
 // where to look depends on the addresses, never what is found.
 func slotOf(a, b string, n uintptr) uintptr {
-	pa := uintptr(unsafe.Pointer(unsafe.StringData(a)))
-	pb := uintptr(unsafe.Pointer(unsafe.StringData(b)))
-	h := uint64(pa)*31 ^ uint64(pb) ^ uint64(n)<<40
+	h := uint64(addressOf(a))*31 ^ uint64(addressOf(b)) ^ bits.RotateLeft64(uint64(n), 40)
 	return uintptr(h * 0x9E3779B97F4A7C15 >> 32)
 }
+
+// addressOf is a string as slotOf's number.
+func addressOf(s string) uintptr { return uintptr(unsafe.Pointer(unsafe.StringData(s))) }

@@ -114,6 +114,11 @@ func TestFailed(t *testing.T) {
 		{"client went away", observability.Record{Reason: policy.ClientAborted, Side: policy.Downstream}, false},
 		{"not allowed", observability.Record{Status: 403, Reason: policy.NotAllowed, Side: policy.Downstream}, false},
 		{"internal", observability.Record{Reason: policy.Internal}, true},
+		{"call that went well", observability.Record{Status: 200, GRPC: policy.GRPCOK}, false},
+		{"call that the server failed", observability.Record{Status: 200, GRPC: policy.GRPCInternal}, true},
+		{"call of something that is not there", observability.Record{Status: 200, GRPC: policy.GRPCNotFound}, false},
+		{"call to no route", observability.Record{Status: 200, GRPC: policy.GRPCUnimplemented, Reason: policy.NoRoute, Side: policy.Downstream}, false},
+		{"call that could not be made", observability.Record{Status: 200, GRPC: policy.GRPCUnavailable, Reason: policy.ConnectFailed, Side: policy.Upstream}, true},
 	} {
 		if got := Failed(&tc.r); got != tc.want {
 			t.Errorf("%s: %v", tc.name, got)

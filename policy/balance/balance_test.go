@@ -145,6 +145,34 @@ func TestStrideRebases(t *testing.T) {
 	}
 }
 
+// A draw stands for each place in exact proportion to its weight.
+func TestAliasIsExact(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 500 {
+		weights := make([]int, 1+r.IntN(70))
+		for i := range weights {
+			weights[i] = 1 + r.IntN(1<<r.IntN(20))
+		}
+		m := membersOf(weights)
+		a, got := newAlias(m), make([]uint64, len(m))
+		if a.columns == nil { // all alike
+			continue
+		}
+		for k, c := range a.columns {
+			if c.cut > a.height {
+				t.Fatalf("%v: column %d is higher than all", weights, k)
+			}
+			got[k] += c.cut
+			got[c.alias] += a.height - c.cut
+		}
+		for k, x := range m {
+			if got[k] != uint64(x.weight)*a.n {
+				t.Fatalf("%v: place %d has %d of %d, want weight %d", weights, k, got[k], a.n*a.height, x.weight)
+			}
+		}
+	}
+}
+
 func TestRandomProportion(t *testing.T) {
 	weights := []int{1, 2, 3, 0, 4}
 	for _, kind := range []string{Random, P2C} {

@@ -3,24 +3,18 @@ package balance
 import (
 	"math/bits"
 	"math/rand/v2"
-	"sort"
 )
 
 // draw picks at random, in proportion to weight, among the usable endpoints.
 type draw struct {
 	stateless
 	members []member
-	ends    []int64 // ends[k] is the sum of the weights of members[:k+1]
+	places  alias
 	source  rand.PCG
 }
 
 func newDraw(m []member, seed uint64) draw {
-	d := draw{members: m, ends: make([]int64, len(m))}
-	sum := int64(0)
-	for k, x := range m {
-		sum += x.weight
-		d.ends[k] = sum
-	}
+	d := draw{members: m, places: newAlias(m)}
 	d.source.Seed(seed, 0)
 	return d
 }
@@ -43,8 +37,7 @@ func (d *draw) pick(ctx *PickContext, not int) int {
 		return -1
 	}
 	for range blindDraws {
-		x := d.below(d.ends[len(d.ends)-1])
-		k := sort.Search(len(d.ends), func(k int) bool { return d.ends[k] > x })
+		k := d.places.of(d.source.Uint64())
 		if k != not && ctx.usable(d.members[k].index) {
 			return k
 		}
@@ -78,7 +71,7 @@ func (d *draw) scan(ctx *PickContext, not int) int {
 // random picks in proportion to weight.
 type random struct{ draw }
 
-// Pick is O(log n) while most endpoints are usable.
+// Pick is O(1) while most endpoints are usable.
 func (r *random) Pick(ctx PickContext) (Token, bool) {
 	k := r.pick(&ctx, -1)
 	if k < 0 {
@@ -93,7 +86,7 @@ func (r *random) Pick(ctx PickContext) (Token, bool) {
 // send everything to the heavier of two idle endpoints).
 type p2c struct{ draw }
 
-// Pick is O(log n) while most endpoints are usable.
+// Pick is O(1) while most endpoints are usable.
 func (p *p2c) Pick(ctx PickContext) (Token, bool) {
 	a := p.pick(&ctx, -1)
 	if a < 0 {

@@ -4,10 +4,10 @@ package balance
 //
 //   - equal weights (nearly every service): a cursor. The order is that of the
 //     smooth algorithm, at O(1) while endpoints are up.
-//   - different weights, up to 64 endpoints: nginx's smooth algorithm, O(n).
-//   - different weights, more endpoints: stride scheduling on a heap, O(log n).
-//     Spread as smoothly, though not in the very same order.
-const smoothMost = 64
+//   - different weights, up to 16 endpoints: nginx's smooth algorithm, O(n).
+//   - different weights, more endpoints: stride scheduling, O(log of the number of
+//     weights). Spread as smoothly, though not in the very same order.
+const smoothMost = 16
 
 func newRoundRobin(m []member, seed uint64) Picker {
 	var p rotation

@@ -2,9 +2,12 @@
 // first one, in the order of the configuration, whose conditions all hold. It
 // must not know of services, listeners or codecs; it deals in indices.
 //
-// Cost: a match of host and path among 500 rules is a handful of map look-ups
-// and allocates nothing (BenchmarkMatch).
+// Cost: a match of host and path among 1,000 rules is a look into a map and down a
+// tree for each pattern that fits the host, a few hundred nanoseconds in all, and
+// allocates nothing (BenchmarkMatchThousand).
 package route
+
+import "strings"
 
 // Rule is the conditions of one route; empty ones always hold.
 type Rule struct {
@@ -26,6 +29,9 @@ type Table struct {
 	exact map[string]*group // by host
 	wild  map[string]*group // by what follows "*."
 	any   *group            // rules without a host; nil: none
+	// labels[n]: a name of n labels is among those of wild. A host is looked up by so many
+	// of its last ones only, or one of a hundred labels would cost a hundred look-ups.
+	labels []bool
 }
 
 // Compile builds the table of rules. Paths are compared as they are, byte by
@@ -36,6 +42,11 @@ func Compile(rules []Rule) *Table {
 		if g := t.group(r.Host); g.accepts(r) {
 			g.add(i, r)
 		}
+	}
+	for name := range t.wild {
+		n := strings.Count(name, ".") + 1
+		t.labels = append(t.labels, make([]bool, max(0, n+1-len(t.labels)))...)
+		t.labels[n] = true
 	}
 	return t
 }
@@ -87,11 +98,15 @@ func (t *Table) matchHost(host, path []byte) int {
 	if g := t.exact[string(name)]; g != nil {
 		best = g.match(path, best)
 	}
-	if len(t.wild) == 0 {
-		return best
-	}
-	for i, c := range name {
-		if c != '.' || i == 0 {
+	labels := 0
+	for i := len(name) - 1; i > 0; i-- {
+		if name[i] != '.' {
+			continue
+		}
+		if labels++; labels >= len(t.labels) {
+			break
+		}
+		if !t.labels[labels] {
 			continue
 		}
 		if g := t.wild[string(name[i+1:])]; g != nil {

@@ -100,6 +100,50 @@ func TestMatchAgreesWithScan(t *testing.T) {
 	}
 }
 
+// Paths of few letters share beginnings of every length, so that nodes of the tree are
+// made, split and passed through in every order.
+func TestPathsAgreeWithScan(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	text := func(most int) string {
+		b := make([]byte, r.IntN(most))
+		for i := range b {
+			b[i] = "/ab/"[r.IntN(4)]
+		}
+		if r.IntN(8) == 0 {
+			return string(b)
+		}
+		return "/" + string(b)
+	}
+	for round := range 3000 {
+		rules := make([]Rule, r.IntN(30))
+		for i := range rules {
+			switch r.IntN(5) {
+			case 0:
+				rules[i].Path = text(8)
+			case 1:
+				rules[i] = Rule{Path: text(8), PathPrefix: text(4)}
+			default:
+				rules[i].PathPrefix = text(8)
+			}
+			if r.IntN(4) == 0 {
+				rules[i].Host = "a.test"
+			}
+		}
+		table := Compile(rules)
+		for range 30 {
+			path := text(12)
+			want := scan(rules, "a.test", path)
+			got, ok := table.Match([]byte("a.test"), []byte(path))
+			if !ok {
+				got = -1
+			}
+			if got != want {
+				t.Fatalf("round %d: %q: rule %d, want %d of %+v", round, path, got, want, rules)
+			}
+		}
+	}
+}
+
 // scan is the specification: slow and obvious.
 func scan(rules []Rule, host, path string) int {
 	for i, r := range rules {
@@ -153,6 +197,30 @@ func FuzzMatch(f *testing.F) {
 		want := holds(rules[0], host, path)
 		if _, got := Compile(rules).Match([]byte(host), []byte(path)); got != want {
 			t.Errorf("%+v on %q %q: %v, want %v", rules[0], host, path, got, want)
+		}
+	})
+}
+
+// FuzzPaths reads a rule from each line of rules: a prefix, or a path behind "=".
+func FuzzPaths(f *testing.F) {
+	f.Add("/v1\n/v10\n=/v1/x\n/v1/x/y\n/\n/v1/", "/v1/x/y?z")
+	f.Add("/aa\n/ab/\n=/ab\n=*", "*")
+	f.Add("//\n/a//b\n/a/", "/a//b")
+	f.Fuzz(func(t *testing.T, lines, path string) {
+		var rules []Rule
+		for line := range strings.SplitSeq(lines, "\n") {
+			if exact, ok := strings.CutPrefix(line, "="); ok {
+				rules = append(rules, Rule{Path: exact})
+			} else {
+				rules = append(rules, Rule{PathPrefix: line})
+			}
+		}
+		got, ok := Compile(rules).Match(nil, []byte(path))
+		if !ok {
+			got = -1
+		}
+		if want := scan(rules, "", path); got != want {
+			t.Errorf("%q: rule %d, want %d of %+v", path, got, want, rules)
 		}
 	})
 }

@@ -88,11 +88,19 @@ func views() Views {
 		},
 		Intentions: func(string) []IntentionsView { return nil },
 
+		Decisions: func(_ context.Context, q DecisionsQuery) ([]DecisionView, error) {
+			if q.Service == "stuck" {
+				return nil, errors.New("a loop does not answer")
+			}
+			return []DecisionView{{ID: q.After + 1, Time: at, Reason: q.Reason.String(), Service: q.Service, Attempts: q.Limit}}, nil
+		},
 		Config:   func() json.RawMessage { return json.RawMessage(`{"version":1,"services":[]}`) },
 		Ready:    func() (bool, []string) { return true, nil },
 		Metrics:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "up 1\n") }),
 		Maintain: func(context.Context, string, string) ([]string, error) { return nil, nil },
 		Reload:   func() error { return nil },
+
+		ReopenLogs: func() ([]string, error) { return []string{"access"}, nil },
 	}
 }
 
@@ -104,6 +112,13 @@ func TestAnswers(t *testing.T) {
 		want   []string // in this order
 	}{
 		{"/healthz", 200, []string{`"status": "alive"`}},
+		{"/api/v1/decisions", 200, []string{`"decisions": [`, `"id": 1`, `"attempts": 100`, `"tries": []`}},
+		{"/api/v1/decisions?reason=no_route&service=web&limit=7&after=41", 200, []string{`"id": 42`, `"reason": "no_route"`, `"service": "web"`, `"attempts": 7`}},
+		{"/api/v1/decisions?reason=no_rote", 400, []string{`unknown reason \"no_rote\"`}},
+		{"/api/v1/decisions?limit=0", 400, []string{"limit is a number from 1 on"}},
+		{"/api/v1/decisions?after=x", 400, []string{"after is the id of a decision"}},
+		{"/api/v1/decisions?service=stuck", 503, []string{"a loop does not answer"}},
+		{"/api/v1/reasons", 200, []string{`"code": "bad_request"`, `"status": 400`, `"grpc_status": "INVALID_ARGUMENT"`, `"remedy": "look at the client`}},
 		{"/readyz", 200, []string{`"ready": true`, `"reasons": []`}},
 		{"/metrics", 200, []string{"up 1"}},
 		{"/api/v1/listeners", 200, []string{`"listeners": [`, `"name": "api"`, `"addresses": []`, `"name": "web"`, `"tls": "mtls"`, `"connections_active": 0`}},
@@ -172,6 +187,23 @@ func TestNotReady(t *testing.T) {
 	}
 	if status != 503 || answer.Ready || !slices.Equal(answer.Reasons, []string{"no identity yet"}) {
 		t.Errorf("%d %s", status, body)
+	}
+}
+
+func TestReopenLogs(t *testing.T) {
+	for _, tc := range []struct {
+		err    error
+		status int
+		want   string
+	}{
+		{nil, 200, `"reopened": []`},
+		{errors.New("no such directory"), 500, `"error": "no such directory"`},
+	} {
+		url := serve(t, Options{Views: Views{ReopenLogs: func() ([]string, error) { return nil, tc.err }}})
+		r, _ := http.NewRequest("POST", url+"/api/v1/logs/reopen", nil)
+		if status, body := call(t, client, r); status != tc.status || !strings.Contains(body, tc.want) {
+			t.Errorf("%d %s", status, body)
+		}
 	}
 }
 

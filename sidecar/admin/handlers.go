@@ -36,9 +36,12 @@ func (s *Server) routes() http.Handler {
 	add(v.Endpoints != nil, "GET", "/api/v1/endpoints", "endpoints, their state and its reason", s.endpointsView)
 	add(v.Intentions != nil, "GET", "/api/v1/intentions", "Consul's intentions in force here; ?caller=SPIFFE-ID shows their verdict", s.intentionsView)
 	add(v.Identity != nil, "GET", "/api/v1/identity", "own identities, expiry, trusted domains", s.identityView)
-	add(v.Limits != nil, "GET", "/api/v1/limits", "connections and file descriptors: in use, allowed", s.limitsView)
+	add(v.Limits != nil, "GET", "/api/v1/limits", "connections, file descriptors, rate limits: in use, allowed", s.limitsView)
 	add(v.Registrations != nil, "GET", "/api/v1/registrations", "what is registered in Consul", s.registrationsView)
+	add(v.Decisions != nil, "GET", "/api/v1/decisions", "the last exchanges that failed or were retried, with their attempts; ?reason=CODE ?service=NAME ?limit=N ?after=ID", s.decisionsView)
+	add(true, "GET", "/api/v1/reasons", "why the proxy itself answers or refuses, with status and remedy", reasonsView)
 	add(v.Config != nil, "GET", "/api/v1/config", "the configuration in force", s.configView)
+	add(v.ReopenLogs != nil, "POST", "/api/v1/logs/reopen", "open the files of the access logs anew, after they were renamed", s.reopenLogs)
 	add(v.Maintain != nil, "POST", "/api/v1/maintenance", "?reason=TEXT keeps others away through Consul, ?end=true lets them come again; &id=ID for one", s.maintenance)
 	add(v.Reload != nil, "POST", "/api/v1/reload", "read the configuration again; 422 and the problems if it is refused", s.reload)
 
@@ -109,7 +112,9 @@ func (s *Server) endpointsView(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) limitsView(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, s.views.Limits())
+	v := s.views.Limits()
+	v.RateLimits = listOf(v.RateLimits)
+	writeJSON(w, http.StatusOK, v)
 }
 
 func (s *Server) identityView(w http.ResponseWriter, _ *http.Request) {
@@ -158,6 +163,16 @@ func (s *Server) maintenance(w http.ResponseWriter, r *http.Request) {
 	default:
 		writeJSON(w, http.StatusOK, map[string]any{"ids": ids, "maintenance": !end})
 	}
+}
+
+// reopenLogs answers 500 where a file cannot be opened; the old one stays in use.
+func (s *Server) reopenLogs(w http.ResponseWriter, _ *http.Request) {
+	names, err := s.views.ReopenLogs()
+	if err != nil {
+		writeError(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"reopened": listOf(names)})
 }
 
 func (s *Server) configView(w http.ResponseWriter, _ *http.Request) {

@@ -34,20 +34,22 @@ func TestManualListsThePaths(t *testing.T) {
 	}
 }
 
-// The manual explains the fields of an endpoint, in their order.
-func TestManualExplainsEndpoints(t *testing.T) {
+// The manual explains the fields of an endpoint and of a decision, in their order.
+func TestManualExplainsFields(t *testing.T) {
 	page, err := os.ReadFile("../../examples/manual/observability.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(page), "<!-- endpoint -->")
-	text, _, _ := strings.Cut(rest, "<!-- endpoint end -->")
-	var got []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(text, -1) {
-		got = append(got, m[1])
-	}
-	if want := jsonFields(reflect.TypeFor[EndpointView](), ""); !slices.Equal(got, want) {
-		t.Errorf("the manual has\n%q\nthe code\n%q", got, want)
+	for mark, of := range map[string]reflect.Type{"endpoint": reflect.TypeFor[EndpointView](), "decision": reflect.TypeFor[DecisionView]()} {
+		_, rest, _ := strings.Cut(string(page), "<!-- "+mark+" -->")
+		text, _, _ := strings.Cut(rest, "<!-- "+mark+" end -->")
+		var got []string
+		for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(text, -1) {
+			got = append(got, m[1])
+		}
+		if want := jsonFields(of, ""); !slices.Equal(got, want) {
+			t.Errorf("of the %s the manual has\n%q\nthe code\n%q", mark, got, want)
+		}
 	}
 }
 
@@ -56,7 +58,7 @@ func jsonFields(t reflect.Type, prefix string) (all []string) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		all = append(all, prefix+name)
 		below := f.Type
-		if below.Kind() == reflect.Pointer {
+		if below.Kind() == reflect.Pointer || below.Kind() == reflect.Slice {
 			below = below.Elem()
 		}
 		if below.Kind() == reflect.Struct && below != reflect.TypeFor[time.Time]() {

@@ -24,6 +24,9 @@ type Views struct {
 	// Maintain puts what is registered under an ID, or everything for none, into
 	// maintenance for a reason, or ends that for none. It returns the IDs concerned.
 	Maintain func(ctx context.Context, id, reason string) ([]string, error)
+	// Decisions returns the last exchanges that did not simply succeed, the latest first. It
+	// fails when it cannot tell before ctx ends.
+	Decisions func(ctx context.Context, q DecisionsQuery) ([]DecisionView, error)
 	// Config returns the configuration in force as JSON, expanded and with its
 	// secrets redacted.
 	Config func() json.RawMessage
@@ -35,6 +38,9 @@ type Views struct {
 	// are listed one by one as problems, with position where they begin with one.
 	// It is not called again while it runs.
 	Reload func() error
+	// ReopenLogs opens the files of the access logs anew and returns the names of those
+	// logs.
+	ReopenLogs func() ([]string, error)
 }
 
 // ListenerView is one listener.
@@ -59,6 +65,22 @@ type LimitsView struct {
 	DescriptorsReserved uint64 `json:"descriptors_reserved"` // for all that are no connections
 	BufferBytes         int64  `json:"buffer_bytes"`         // memory of all buffers
 	BufferBytesLimit    int64  `json:"buffer_bytes_limit"`   // 0: none
+
+	RateLimits []RateLimitView `json:"rate_limits"`
+}
+
+// RateLimitView is one rate limit of this proxy's own, and what it has come to since it is as
+// it is now.
+type RateLimitView struct {
+	Place     string  `json:"place"` // where it stands
+	Name      string  `json:"name"`
+	Rate      float64 `json:"rate"` // a second
+	Burst     int     `json:"burst"`
+	Keys      int     `json:"keys"` // that have a bucket
+	KeysLimit int     `json:"keys_limit"`
+	Allowed   uint64  `json:"allowed"`
+	Denied    uint64  `json:"denied"`
+	Evicted   uint64  `json:"evicted"` // buckets that were given up too soon, for want of places
 }
 
 // ServiceView is one service.
@@ -77,6 +99,28 @@ type ServiceView struct {
 	Failures   uint64       `json:"failures"`
 	P50Seconds float64      `json:"p50_seconds"`
 	P99Seconds float64      `json:"p99_seconds"`
+
+	Retries RetriesView `json:"retries"`
+}
+
+// RetriesView is what is repeated of a service's attempts.
+type RetriesView struct {
+	Attempts int `json:"attempts"` // in all; 1: nothing is repeated
+	// On are the causes for which attempts are repeated.
+	On            []string `json:"on"`
+	PerTrySeconds float64  `json:"per_try_seconds"` // 0: no limit of an attempt
+	ReplayBytes   int      `json:"replay_bytes"`
+	// Percent and Min are the budget's; Allowed is what they come to at this moment, and
+	// Active how many repeats are under way.
+	Percent int   `json:"budget_percent"`
+	Min     int   `json:"budget_min"`
+	Allowed int64 `json:"allowed"`
+	Active  int64 `json:"active"`
+	// What became of the attempts that were to be repeated.
+	Made       uint64 `json:"made"`
+	OverBudget uint64 `json:"over_budget"`
+	Spent      uint64 `json:"spent"`
+	Unsafe     uint64 `json:"unsafe"`
 }
 
 // SourceView is one discovery source of a service.
@@ -105,11 +149,14 @@ type EndpointView struct {
 	Weight    int        `json:"weight"`
 	SPIFFEIDs []string   `json:"spiffe_ids,omitempty"` // accepted as its identity
 	InFlight  int64      `json:"in_flight"`
-	Limit     int64      `json:"connections_limit"` // of in_flight; 0: none
+	InUse     int64      `json:"connections_in_use"` // by them
+	Limit     int64      `json:"connections_limit"`  // of connections_in_use; 0: none
+	Shared    int64      `json:"connections_shared"` // of HTTP/2, that take new streams
+	Streams   int64      `json:"streams"`            // of in_flight, those on shared connections
 	Requests  uint64     `json:"requests"`
 	Failures  uint64     `json:"failures"`
 	Check     *CheckView `json:"check,omitempty"`
-	Idle      int        `json:"connections_idle"`
+	Idle      int64      `json:"connections_idle"`
 	// InRotation: new traffic goes there; Rotation says why, or why not.
 	InRotation bool              `json:"in_rotation"`
 	Rotation   string            `json:"rotation"`
@@ -120,12 +167,34 @@ type EndpointView struct {
 	Meta       map[string]string `json:"meta,omitempty"`
 	Health     HealthView        `json:"health"`
 	Origin     *OriginView       `json:"origin,omitempty"`
+	// Breaker and Ejection are there where the service has them.
+	Breaker  *BreakerView  `json:"breaker,omitempty"`
+	Ejection *EjectionView `json:"ejection,omitempty"`
+}
+
+// BreakerView is the breaker of an endpoint.
+type BreakerView struct {
+	State    string    `json:"state"` // closed, half-open or open
+	Since    time.Time `json:"since,omitzero"`
+	Until    time.Time `json:"until,omitzero"` // open: then it is half-open
+	Failures uint32    `json:"failures"`       // in a row
+	Probes   int       `json:"probes"`         // under way
+}
+
+// EjectionView is what ejection holds against an endpoint.
+type EjectionView struct {
+	Ejected bool      `json:"ejected"`
+	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"`  // of the last ejection, too
+	Cause   string    `json:"cause,omitempty"` // consecutive or success_rate
+	Count   int       `json:"count"`           // in a row
+	Share   float64   `json:"share"`           // of its share of the picks, 0 to 1
 }
 
 // HealthView says what is known of an endpoint's health, beside Check, and from
 // whom.
 type HealthView struct {
-	// From is what the state rests on: check, connections, discovery, or nothing.
+	// From is what the state rests on: check, connections, requests, discovery, or nothing.
 	From      string         `json:"from"`
 	Source    string         `json:"source_status,omitempty"` // in its source: passing, warning
 	Suspicion *SuspicionView `json:"suspicion,omitempty"`

@@ -22,7 +22,9 @@ func newDemo() *cobra.Command {
 		Long: `Runs three services (web, api and stock) with a sidecar beside each instance, in
 this one process: a development authority gives them their identities, a registry
 in memory (or a real Consul) lets them find each other, and web calls at a steady
-rate. Then things happen to them, and each step says what the callers saw.`,
+rate. Then things happen to them, and each step says what the callers saw: instances
+are killed, fail and become slow, certificates change, strangers knock; and one call is
+followed through the mesh, as a trace.`,
 		Example: `  larboard demo                          the story, then the mesh runs on
   larboard demo --once                   the story only; exit code 0 if all is well
   larboard demo --consul 127.0.0.1:8500  register and discover through a real agent`,

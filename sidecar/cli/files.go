@@ -35,6 +35,15 @@ func namedFiles(c *config.Config) config.Problems {
 		}
 	}
 	f.consul(&c.Consul)
+	if s := c.RateLimitService; s != nil {
+		f.clientTLS("rate_limit_service.tls", s.TLS)
+	}
+	if o := c.Metrics.OTLP; o != nil {
+		f.clientTLS("metrics.otlp.tls", o.TLS)
+	}
+	if c.Tracing != nil && c.Tracing.OTLP != nil {
+		f.clientTLS("tracing.otlp.tls", c.Tracing.OTLP.TLS)
+	}
 	if c.Identity != nil && c.Identity.Files != nil {
 		f.identity("identity.files", c.Identity.Files)
 	}
@@ -127,11 +136,17 @@ func (f *fileCheck) consul(c *config.Consul) {
 	if token := f.read(path, c.TokenFile); token != nil && len(bytes.TrimSpace(token)) == 0 {
 		f.report(path, c.TokenFile+": the file is empty")
 	}
-	if c.TLS == nil {
+	f.clientTLS("consul.tls", c.TLS)
+}
+
+// clientTLS checks what a server of infrastructure is verified and called with; nil is
+// nothing.
+func (f *fileCheck) clientTLS(path string, t *config.ClientTLS) {
+	if t == nil {
 		return
 	}
-	f.bundle("consul.tls.ca", c.TLS.CA)
-	f.pair("consul.tls", c.TLS.Cert, c.TLS.Key)
+	f.bundle(path+".ca", t.CA)
+	f.pair(path, t.Cert, t.Key)
 }
 
 func (f *fileCheck) bundle(path, name string) {

@@ -36,6 +36,8 @@ consul:
   address: https://127.0.0.1:8501
   token_file: token
   tls: {ca: ca.pem, cert: client.pem, key: client.key}
+metrics: {otlp: {endpoint: "https://127.0.0.1:4318", tls: {ca: metrics.pem}}}
+tracing: {otlp: {endpoint: "https://127.0.0.1:4318", tls: {ca: traces.pem}}}
 `
 
 func TestNamedFiles(t *testing.T) {
@@ -44,6 +46,7 @@ func TestNamedFiles(t *testing.T) {
 	whole := map[string]string{
 		"larboard.yaml": withFiles, "site.pem": site, "site.key": siteKey, "svid.pem": svid, "svid.key": svidKey,
 		"bundle.pem": site, "other.pem": site, "token": "s3cret\n", "ca.pem": site, "client.pem": site, "client.key": siteKey,
+		"metrics.pem": site, "traces.pem": site,
 	}
 	broken := encode("CERTIFICATE", []byte("not DER"))
 	for _, test := range []struct{ name, file, content, want string }{
@@ -57,6 +60,8 @@ func TestNamedFiles(t *testing.T) {
 		{"bundle of a dotted domain", "other.pem", "", "9:26: identity.files.bundles.other.org: other.pem: no certificate in PEM form"},
 		{"token file is empty", "token", "\n", "12:15: consul.token_file: token: the file is empty"},
 		{"authority", "ca.pem", "x", "13:13: consul.tls.ca: ca.pem: no certificate in PEM form"},
+		{"authority of the metrics' collector", "metrics.pem", "x", "14:64: metrics.otlp.tls.ca: metrics.pem: no certificate in PEM form"},
+		{"authority of the traces' collector", "traces.pem", "x", "15:64: tracing.otlp.tls.ca: traces.pem: no certificate in PEM form"},
 		{"client key", "client.key", site, "13:44: consul.tls.key: client.key: no private key in PEM form"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

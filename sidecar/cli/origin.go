@@ -229,11 +229,11 @@ func consulEnvironment(c *config.Consul, getenv func(string) string) error {
 		c.Token, c.TokenFile = "", file
 	}
 	c.Namespace, c.Partition = getenv("CONSUL_NAMESPACE"), getenv("CONSUL_PARTITION")
-	t := config.ConsulTLS{
+	t := config.ClientTLS{
 		CA: getenv("CONSUL_CACERT"), Cert: getenv("CONSUL_CLIENT_CERT"), Key: getenv("CONSUL_CLIENT_KEY"),
 		ServerName: getenv("CONSUL_TLS_SERVER_NAME"),
 	}
-	if t != (config.ConsulTLS{}) && strings.HasPrefix(c.Address, "https://") {
+	if t != (config.ClientTLS{}) && strings.HasPrefix(c.Address, "https://") {
 		c.TLS = &t
 	}
 	return nil

@@ -74,7 +74,8 @@ the other services in Consul, and carries their traffic over mutual TLS.`,
 		Example: `  larboard demo                        see it work; nothing to install
   larboard check -c larboard.yaml      is the configuration right?
   larboard config -c larboard.yaml     what does it come to, defaults included?
-  larboard run -c larboard.yaml        run the proxy; SIGHUP reloads, SIGTERM drains`,
+  larboard run -c larboard.yaml        run the proxy; SIGHUP reloads, SIGTERM drains
+  larboard ctl reasons no_route        what does this answer of the proxy mean?`,
 		Args:                       knownCommand,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SuggestionsMinimumDistance: 2,
@@ -84,7 +85,7 @@ the other services in Consul, and carries their traffic over mutual TLS.`,
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newRun(), newCheck(), newConfig(), newSchema(), newDemo(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newConfig(), newSchema(), newDemo(), newCtl(), newVersion())
 	return root
 }
 

@@ -23,7 +23,8 @@ func newRun() *cobra.Command {
 		Short: "Run the proxy",
 		Long: `Runs the proxy until SIGTERM or SIGINT, which drain it: what is under way ends,
 within timeouts.drain. A second one ends it at once. SIGHUP reads the
-configuration again; one with problems is refused and the old one stays.
+configuration again; one with problems is refused and the old one stays. SIGUSR1 opens
+the files of the access logs anew, after they were renamed.
 
 With --sidecar-for it is the sidecar that is registered in Consul for a service, and
 needs no file: ports, upstreams and protocols come from the definition, whose changes
@@ -91,20 +92,18 @@ func run(o *origin, stderr io.Writer) error {
 // serve runs s and turns signals into what they mean.
 func serve(s *sidecar.Sidecar, log *slog.Logger) error {
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
 	signal.Ignore(syscall.SIGPIPE) // a log reader that leaves must not take us along
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	reloads := make(chan struct{}, 1) // signals that come while one waits are one
-	defer close(reloads)
-	go func() {
-		for range reloads {
-			s.Reload() // its outcome is logged
-		}
-	}()
+	// Their outcomes are logged.
+	reload, endReloads := coalesced(func() { _ = s.Reload() })
+	defer endReloads()
+	reopen, endReopens := coalesced(func() { _, _ = s.ReopenLogs() })
+	defer endReopens()
 	stopping := false
 	for {
 		select {
@@ -116,10 +115,9 @@ func serve(s *sidecar.Sidecar, log *slog.Logger) error {
 		case sig := <-signals:
 			switch {
 			case sig == syscall.SIGHUP:
-				select {
-				case reloads <- struct{}{}:
-				default:
-				}
+				reload()
+			case sig == syscall.SIGUSR1:
+				reopen()
 			case stopping:
 				log.Warn("second signal: ending at once")
 				cancel()
@@ -129,6 +127,24 @@ func serve(s *sidecar.Sidecar, log *slog.Logger) error {
 			}
 		}
 	}
+}
+
+// coalesced returns a function that has f called beside the caller; calls that come while
+// one waits are one. end is to be called at last.
+func coalesced(f func()) (call, end func()) {
+	calls := make(chan struct{}, 1)
+	go func() {
+		for range calls {
+			f()
+		}
+	}()
+	call = func() {
+		select {
+		case calls <- struct{}{}:
+		default:
+		}
+	}
+	return call, func() { close(calls) }
 }
 
 // loadChecked reads a configuration and looks into the files that it names.

@@ -11,6 +11,7 @@ import (
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/http1"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
+	"github.com/larboard-proxy/larboard/sidecar/proxyproto"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
 
@@ -26,8 +27,14 @@ func compileService(in Input, c *config.Service) (*upstream.Settings, error) {
 			Tunnel:       c.Timeouts.Tunnel.D(),
 		},
 		MaxConnections: int64(c.MaxConnections),
+		SendProxy:      proxyVersion(c.SendProxy),
+		Breaker:        serviceBreaker(c),
+		Ejection:       serviceEjection(c.Ejection),
 
-		HTTP: http1.ClientOptions{Limits: limits(in.Config), Authority: c.Name},
+		Retries: retries(&c.Retries),
+		Version: versions[c.Protocol],
+		HTTP:    http1.ClientOptions{Limits: limits(in.Config), Authority: c.Name},
+		HTTP2:   serviceHTTP2(c, limits(in.Config)),
 	}
 	if c.TLS == nil || c.TLS.SPIFFE == nil {
 		return s, nil
@@ -35,6 +42,16 @@ func compileService(in Input, c *config.Service) (*upstream.Settings, error) {
 	mesh, err := compileMesh(in, c)
 	s.Mesh = mesh
 	return s, err
+}
+
+func proxyVersion(v config.ProxyVersion) proxyproto.Version {
+	switch v {
+	case config.ProxyV1:
+		return proxyproto.V1
+	case config.ProxyV2:
+		return proxyproto.V2
+	}
+	return 0
 }
 
 // ServicePath is the path of a service's SPIFFE ID by Consul's convention, in the

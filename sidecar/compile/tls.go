@@ -29,9 +29,10 @@ func (out *Output) secureListener(in Input, c *config.Listener, l *proxy.Listene
 	if err != nil {
 		return err
 	}
-	material := proxy.TLSMaterial{Config: certificates.Config("http/1.1")}
-	if c.Protocol == config.TCP {
-		material.Config.NextProtos = nil
+	material := proxy.TLSMaterial{Config: certificates.Config()}
+	material.Config.NextProtos = alpn(c)
+	if c.Protocol == config.Auto {
+		identity.Tolerate(material.Config)
 	}
 	out.Certificates = append(out.Certificates, certificates)
 	l.TLS = func() (proxy.TLSMaterial, error) {
@@ -54,13 +55,13 @@ func secureMesh(in Input, c *config.Listener, l *proxy.ListenerConfig) error {
 	if err != nil {
 		return err
 	}
-	accepted := identity.AnyTrusted()
+	accepted, offered := identity.AnyTrusted(), alpn(c)
 	l.TLS = func() (proxy.TLSMaterial, error) {
 		snap := current.Snapshot()
 		if snap == nil {
 			return proxy.TLSMaterial{}, &policy.Error{Reason: policy.NoIdentity, Phase: policy.PhaseAccept}
 		}
-		return proxy.TLSMaterial{Config: snap.ServerConfig(accepted), Identity: snap}, nil
+		return proxy.TLSMaterial{Config: snap.ServerConfig(accepted, offered...), Identity: snap}, nil
 	}
 	l.Allow = authorizer(in, c, current)
 	l.HTTP.Limits.Fields += forwardedFields

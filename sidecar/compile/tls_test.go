@@ -29,7 +29,7 @@ func TestEdgeCertificates(t *testing.T) {
 	for _, c := range []struct {
 		name, protocol string
 		alpn           []string
-	}{{"http", "http", []string{"http/1.1"}}, {"tcp offers no protocol", "tcp", nil}} {
+	}{{"http", "http", []string{"h2", "http/1.1"}}, {"tcp offers no protocol", "tcp", nil}} {
 		t.Run(c.name, func(t *testing.T) {
 			text := fmt.Sprintf("listeners: [{name: in, address: 127.0.0.1:1, protocol: %s, service: a, tls: {certificates: [{cert: %q, key: %q}, {cert: %q, key: %q}]}}]"+services,
 				c.protocol, filepath.Join(dir, "one.example.pem"), filepath.Join(dir, "one.example.key"), filepath.Join(dir, "two.example.pem"), filepath.Join(dir, "two.example.key"))

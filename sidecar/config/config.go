@@ -4,7 +4,8 @@
 //
 // It is pure: it opens no file, resolves no name and reads no clock or
 // environment; it is handed bytes and a file name. It must not know how a
-// setting is carried out, and imports nothing of ours.
+// setting is carried out, and imports nothing of ours but names and languages that are
+// pure themselves.
 //
 // The way through it: [Load] parses, decodes strictly (decode.go), fills in the
 // defaults (defaults.go) and validates (validate*.go); [Expand] turns the sidecar
@@ -19,22 +20,37 @@ package config
 // afterwards and may be read from any goroutine.
 type Config struct {
 	// Version of the format; 1 is the only one.
-	Version   int       `yaml:"version"`
-	Admin     Admin     `yaml:"admin"`
-	Log       Log       `yaml:"log"`
-	AccessLog AccessLog `yaml:"access_log"`
+	Version int   `yaml:"version"`
+	Admin   Admin `yaml:"admin"`
+	Log     Log   `yaml:"log"`
+	// AccessLog lists the access logs; a lone mapping or text in the file is a list of one.
+	AccessLog AccessLogs `yaml:"access_log"`
+	Metrics   Metrics    `yaml:"metrics"`
+	// Tracing is nil where traces are not taken part in.
+	Tracing *Tracing `yaml:"tracing"`
 	// Engine is what the loops stand on: EngineEvents, EngineGoroutines, or empty for what
 	// suits the system.
 	Engine string `yaml:"engine"`
 	// Loops is the number of event loops; 0 lets the proxy choose.
 	Loops int `yaml:"loops"`
 	// CPUs are those that the process may run on, by number; empty: all that it is given.
-	CPUs      []int      `yaml:"cpus"`
-	Limits    Limits     `yaml:"limits"`
-	Timeouts  Timeouts   `yaml:"timeouts"`
+	CPUs     []int    `yaml:"cpus"`
+	Limits   Limits   `yaml:"limits"`
+	Timeouts Timeouts `yaml:"timeouts"`
+	// ReasonHeader has the proxy's own answers tell their reason, where listeners do not
+	// say otherwise.
+	ReasonHeader bool `yaml:"reason_header"`
+	// Decisions is how many exchanges that failed or were retried each loop remembers; 0: none.
+	Decisions int `yaml:"decisions"`
+
+	// RateLimitFields are what answers say of rate limits.
+	RateLimitFields RateLimitFields `yaml:"rate_limit_fields"`
+
 	Listeners []Listener `yaml:"listeners"`
 	Services  []Service  `yaml:"services"`
 	Consul    Consul     `yaml:"consul"`
+	// RateLimitService is asked about the limits that proxies share; nil: there is none.
+	RateLimitService *RateLimitService `yaml:"rate_limit_service"`
 	// Identity is nil where the proxy needs none.
 	Identity *Identity `yaml:"identity"`
 	// Identities are several, by name; never set together with Identity.
@@ -61,25 +77,13 @@ type Log struct {
 	Format string `yaml:"format"` // text, json
 }
 
-// AccessLog is one line for each exchange. A lone string in the file is Path.
-type AccessLog struct {
-	Path   string `yaml:"path"`   // AccessLogOff, AccessLogStdout, or a file
-	Format string `yaml:"format"` // text, json
-}
-
-// The values of AccessLog.Path that are no file.
-const (
-	AccessLogOff    = "off"
-	AccessLogStdout = "stdout"
-)
-
 // The values of Config.Engine.
 const (
 	EngineEvents     = "events"
 	EngineGoroutines = "goroutines"
 )
 
-// The values of Log.Format and AccessLog.Format.
+// The values of Log.Format, which AccessLog.Format has, too.
 const (
 	FormatText = "text"
 	FormatJSON = "json"
@@ -133,4 +137,6 @@ type Protocol string
 const (
 	HTTP Protocol = "http"
 	TCP  Protocol = "tcp"
+	// Auto is HTTP or anything else, found out from each connection's first bytes.
+	Auto Protocol = "auto"
 )

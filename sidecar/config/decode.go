@@ -94,7 +94,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 // pointer decodes what is told by its mere presence, which is why it must have a
 // value.
 func (d *decoder) pointer(n *yaml.Node, v reflect.Value, path string) {
-	if isNull(n) {
+	if isNull(n) && v.Type().Elem().Kind() == reflect.Struct {
 		d.report(n, path, "has no value; write {} for the defaults, or leave it out", "")
 		return
 	}
@@ -121,7 +121,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 	switch {
 	case isNull(n):
 	case n.Kind != yaml.MappingNode:
-		d.wrongType(n, path, "a mapping")
+		d.report(n, path, "must be a mapping, not "+kindOf(n), meantMapping(v.Type(), n))
 	default:
 		d.fields(n, v, path)
 	}
@@ -147,7 +147,7 @@ func (d *decoder) fields(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) unknownField(key *yaml.Node, path string, names []string) {
 	names = slices.DeleteFunc(slices.Clone(names), func(s string) bool { return s == "" })
-	meant, message := suggest(key.Value, names), "unknown field"
+	meant, message := suggestField(key.Value, names), "unknown field"
 	if meant == "" {
 		message += "; known here: " + strings.Join(names, ", ")
 	}
@@ -258,7 +258,7 @@ func kindOf(n *yaml.Node) string {
 	case "!!null":
 		return "empty"
 	case "!!bool":
-		return fmt.Sprintf("%s (true or false)", n.Value)
+		return n.Value
 	case "!!int", "!!float":
 		return fmt.Sprintf("the number %s", n.Value)
 	}

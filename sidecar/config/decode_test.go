@@ -82,7 +82,7 @@ func TestRelativeFileNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := c.Identity.Files
-	got := []string{c.Consul.TokenFile, c.AccessLog.Path, c.Admin.Socket, files.Cert, files.Bundle, files.Bundles["other.org"]}
+	got := []string{c.Consul.TokenFile, c.AccessLog[0].Path, c.Admin.Socket, files.Cert, files.Bundle, files.Bundles["other.org"]}
 	want := []string{"etc/larboard/token", "etc/larboard/access.log", "/run/admin.sock", "etc/svid.pem", "etc/larboard/b", "etc/larboard/o"}
 	if strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("got %v, want %v", got, want)

@@ -16,15 +16,17 @@ const inherit = Duration(-1)
 func (c *Config) setDefaults() {
 	c.Version = 1
 	c.Log = Log{Level: "info", Format: FormatText}
-	c.AccessLog.setDefaults()
+	c.AccessLog = make(AccessLogs, 1)
+	c.AccessLog[0].setDefaults()
+	c.Metrics.setDefaults()
 	c.Limits.setDefaults()
+	c.RateLimitFields.setDefaults()
 	c.Timeouts.setDefaults()
 	c.Consul.setDefaults()
+	c.ReasonHeader, c.Decisions = true, 256
 }
 
 func (l *Log) setDefaults() { *l = Log{Level: "info", Format: FormatText} }
-
-func (a *AccessLog) setDefaults() { *a = AccessLog{Path: AccessLogOff, Format: FormatText} }
 
 func (l *Limits) setDefaults() {
 	*l = Limits{Head: 64 << 10, Fields: 100, RequestLine: 8 << 10, Buffers: 256 << 20, AcceptBurst: 64}
@@ -47,15 +49,63 @@ func (c *Consul) setDefaults() { *c = Consul{Address: "127.0.0.1:8500", Wait: Du
 
 func (l *Listener) setDefaults() {
 	*l = Listener{Direction: Inbound, Protocol: HTTP}
+	l.HTTP2.setDefaults()
 	l.Timeouts.setDefaults()
+}
+
+func (d *Detect) setDefaults() {
+	*d = Detect{ServerFirst: true, Within: Duration(20 * time.Millisecond)}
+}
+
+// detectDefaults gives protocol auto its way to find out where the file says nothing of it.
+func (l *Listener) detectDefaults() {
+	if l.Protocol == Auto && l.Detect == nil {
+		l.Detect = &Detect{}
+		l.Detect.setDefaults()
+	}
+}
+
+// inheritReasonHeader: the proxies that call a mesh listener decide by the reason whether a
+// request may be sent again, so that only the listener itself can keep it from them.
+func (l *Listener) inheritReasonHeader(all bool) {
+	if l.Protocol == TCP || l.ReasonHeader != nil {
+		return
+	}
+	tell := all || l.TLS != nil && l.TLS.SPIFFE != nil
+	l.ReasonHeader = &tell
 }
 
 func (t *ListenerTimeouts) setDefaults() { *t = ListenerTimeouts{inherit, inherit, inherit} }
 
 func (s *Service) setDefaults() {
-	*s = Service{Balance: RoundRobin}
+	*s = Service{Balance: RoundRobin, Protocol: HTTPAuto}
+	s.HTTP2.setDefaults()
+	s.Retries.setDefaults()
 	s.Timeouts.setDefaults()
 }
+
+func (r *Retries) setDefaults() {
+	*r = Retries{Attempts: 3, Replay: 64 << 10} // On: see inherit
+	r.Backoff.setDefaults()
+	r.Budget.setDefaults()
+}
+
+// inherit names the failures that are repeated where the file does not.
+func (r *Retries) inherit() {
+	if r == nil || r.On != nil {
+		return
+	}
+	r.On = RetryCauses{RetryConnectFailure, RetryRefusedStream, RetryReset}
+	if r.PerTryTimeout > 0 {
+		r.On = append(r.On, RetryTimeout)
+	}
+}
+
+func (b *Backoff) setDefaults() {
+	*b = Backoff{Base: Duration(25 * time.Millisecond), Max: Duration(250 * time.Millisecond)}
+}
+
+func (b *RetryBudget) setDefaults() { *b = RetryBudget{Percent: 20, Min: 3} }
 
 func (t *ServiceTimeouts) setDefaults() {
 	*t = ServiceTimeouts{inherit, inherit, inherit, inherit, inherit, inherit}
@@ -87,25 +137,37 @@ func (d *DevIdentity) setDefaults() {
 	*d = DevIdentity{TrustDomain: "dev.larboard", TTL: Duration(time.Hour)}
 }
 
-func (w *Workload) setDefaults() { *w = Workload{Protocol: HTTP} }
+func (w *Workload) setDefaults() { *w = Workload{Protocol: HTTP, HTTP: HTTPAuto} }
 
-// Balance stays empty here: with a service of the same name it must not be given.
+// Balance and HTTP stay empty here: with a service of the same name they must not be given.
 func (u *Upstream) setDefaults() { *u = Upstream{Protocol: HTTP} }
 
 // inheritAll fills in the defaults that come from other fields.
 func (c *Config) inheritAll() {
+	c.Metrics.OTLP.every(metricsInterval)
+	c.Tracing.inherit(c)
 	for i := range c.Listeners {
 		c.Listeners[i].Timeouts.inheritFrom(c.Timeouts)
+		c.Listeners[i].detectDefaults()
+		for j := range c.Listeners[i].Routes {
+			c.Listeners[i].Routes[j].Retries.inherit()
+		}
+		c.Listeners[i].inheritLimits()
+		c.Listeners[i].inheritReasonHeader(c.ReasonHeader)
 	}
 	for i := range c.Services {
 		s := &c.Services[i]
 		s.Timeouts.inheritFrom(c.Timeouts)
+		s.Retries.inherit()
 		s.Discovery.inheritService(s.Name)
 		s.Health.limitTimeout()
+		inheritLimits(s.Limits, s.Name)
 	}
 	if c.Workload != nil {
 		c.Workload.Health.limitTimeout()
+		c.Workload.inheritLimits(InboundListener)
 		c.Workload.Timeouts.inheritFrom(c.Timeouts)
+		c.Workload.Retries.inherit()
 	}
 	for i := range c.Upstreams {
 		c.Upstreams[i].inherit(c, upstreamPath(i))
@@ -114,9 +176,11 @@ func (c *Config) inheritAll() {
 		w := &c.Workloads[i]
 		w.Health.limitTimeout()
 		w.Timeouts.inheritFrom(c.Timeouts)
+		w.Retries.inherit()
 		if w.Name == "" {
 			w.Name = w.Service
 		}
+		w.inheritLimits(w.prefixed(InboundListener))
 		for j := range w.Upstreams {
 			w.Upstreams[j].inherit(c, join(workloadPath(i), upstreamPath(j)))
 		}
@@ -153,6 +217,8 @@ func (i *Identity) inheritService(users []string) {
 func (u *Upstream) inherit(c *Config, path string) {
 	u.Discovery.inheritService(u.Service)
 	u.Timeouts.inheritFrom(c.Timeouts)
+	u.Retries.inherit()
+	inheritLimits(u.Limits, u.Service)
 	for i := range u.Discovery {
 		at := c.source.elementPath(join(path, "discovery"), i)
 		if d := u.Discovery[i].Consul; d != nil && !c.source.has(at+".consul.connect") {

@@ -101,7 +101,9 @@ func (b *definitionReader) workload() {
 	values := b.values("Proxy.Config", d.Config)
 	address := cmp.Or(values.text("bind_address"), d.Address, "0.0.0.0")
 	port := cmp.Or(values.number("bind_port", 65535), d.Port)
-	w := &Workload{Service: d.Service, Protocol: b.protocol(values, d.Protocol), Intentions: true, Timeouts: inheritedTimeouts()}
+	w := &Workload{Service: d.Service, Intentions: true, Timeouts: inheritedTimeouts()}
+	w.Protocol, w.HTTP = b.protocol(values, d.Protocol)
+	w.HTTP = cmp.Or(w.HTTP, HTTPAuto)
 	values.duration("local_connect_timeout_ms", &w.Timeouts.Connect)
 	values.duration("local_request_timeout_ms", &w.Timeouts.Request)
 	values.duration("local_idle_timeout_ms", &w.Timeouts.Tunnel)
@@ -130,7 +132,8 @@ func (b *definitionReader) workload() {
 func (b *definitionReader) upstream(i int, u *DefinedUpstream) {
 	path := fmt.Sprintf("Proxy.Upstreams[%d]", i)
 	values := b.values(path+".Config", u.Config)
-	up := Upstream{Service: b.name(u), Protocol: b.protocol(values, u.Protocol), Timeouts: inheritedTimeouts()}
+	up := Upstream{Service: b.name(u), Timeouts: inheritedTimeouts()}
+	up.Protocol, up.HTTP = b.protocol(values, u.Protocol)
 	values.duration("connect_timeout_ms", &up.Timeouts.Connect)
 	values.rest()
 	switch {
@@ -180,17 +183,18 @@ func (b *definitionReader) address(path, host string, port int) string {
 	return net.JoinHostPort(ip.String(), strconv.Itoa(port))
 }
 
-// protocol is what goes through: requests where Consul says so, else bytes. HTTP/2
-// passes as bytes.
-func (b *definitionReader) protocol(values *definedValues, otherwise string) Protocol {
+// protocol is what goes through: requests where Consul says so, else bytes.
+func (b *definitionReader) protocol(values *definedValues, otherwise string) (Protocol, HTTPVersion) {
 	switch text := cmp.Or(values.text("protocol"), otherwise, "tcp"); strings.ToLower(text) {
 	case "http", "http1", "http1.1":
-		return HTTP
-	case "tcp", "http2", "grpc":
-		return TCP
+		return HTTP, ""
+	case "http2", "grpc":
+		return HTTP, HTTP2
+	case "tcp":
+		return TCP, ""
 	default:
 		b.report(values.path+".protocol", "%q is none of http, http2, grpc and tcp", text)
-		return TCP
+		return TCP, ""
 	}
 }
 

@@ -48,7 +48,7 @@ func TestDefinitionBecomesAConfiguration(t *testing.T) {
 				{Name: "mail", Socket: "/run/mail.sock", SocketMode: "0600"},
 			}
 		}, "", []string{
-			"- 127.0.0.1:9191\n    protocol: tcp", "service: api\n        connect: true", "connect: 800ms",
+			"- 127.0.0.1:9191\n    protocol: http", "service: api\n        connect: true", "connect: 800ms",
 			"name: api.dc2\n    direction: outbound\n    address:\n      - 127.0.0.3:9192\n    protocol: http",
 			"service: api\n        datacenter: dc2", "name: local.team", "namespace: team",
 			"- unix:///run/mail.sock\n    socket_mode: \"0600\"",

@@ -89,11 +89,12 @@ func (e *expansion) addWorkload(w *Workload, path, listener, service string) {
 	l.setDefaults()
 	l.Name, l.Address, l.Protocol = listener, Addresses{w.Listen}, w.Protocol
 	l.TLS = &ListenerTLS{SPIFFE: &ListenerSPIFFE{Identity: w.Identity}}
-	l.Allow, l.Service = w.Allow, service
+	l.Allow, l.Service, l.Detect, l.ReasonHeader = w.Allow, service, w.Detect, w.ReasonHeader
 	if w.Intentions {
 		l.Intentions = &Intentions{Service: w.Service}
 	}
 	l.Register = w.registered()
+	l.ConnectionRate, l.Limits = w.ConnectionRate, w.Limits
 	e.addListener(l, stem{path: path, made: workloadListener, workload: path})
 
 	s := Service{}
@@ -102,7 +103,10 @@ func (e *expansion) addWorkload(w *Workload, path, listener, service string) {
 	if w.Timeouts != nil {
 		s.Timeouts = *w.Timeouts
 	}
-	s.Endpoints = []Endpoint{{Address: w.Address, Weight: 1}}
+	if w.Retries != nil {
+		s.Retries = *w.Retries
+	}
+	s.Endpoints, s.Protocol = []Endpoint{{Address: w.Address, Weight: 1}}, w.HTTP
 	e.addService(s, stem{path: path, made: workloadService, workload: path})
 }
 
@@ -113,7 +117,7 @@ func (e *expansion) addUpstream(u *Upstream, path, name string) {
 	l.setDefaults()
 	l.Name, l.Direction, l.Address = name, Outbound, Addresses{u.Bind}
 	l.SocketMode = u.SocketMode
-	l.Protocol, l.Service = u.Protocol, name
+	l.Protocol, l.Service, l.Detect, l.ReasonHeader = u.Protocol, name, u.Detect, u.ReasonHeader
 	e.addListener(l, stem{path: path, made: upstreamListener})
 }
 
@@ -122,12 +126,18 @@ func (u *Upstream) toService() Service {
 	s := Service{}
 	s.setDefaults()
 	s.Name, s.Endpoints, s.Discovery = u.Service, u.Endpoints, u.Discovery
+	s.Protocol = cmp.Or(u.HTTP, s.Protocol)
 	if u.Timeouts != nil {
 		s.Timeouts = *u.Timeouts
+	}
+	if u.Retries != nil {
+		s.Retries = *u.Retries
 	}
 	if u.Balance != "" {
 		s.Balance = u.Balance
 	}
+	s.Breaker, s.Ejection = u.Breaker, u.Ejection
+	s.Limits = u.Limits
 	if len(s.Endpoints) == 0 && len(s.Discovery) == 0 {
 		mesh := &ConsulDiscovery{}
 		mesh.setDefaults()
@@ -177,10 +187,16 @@ func (c *Config) pattern(name string) bool {
 		slices.ContainsFunc(c.Workloads, func(w Workload) bool { return slices.ContainsFunc(w.Upstreams, uses) })
 }
 
-// routeService turns an HTTP listener's service into a route.
+// routeService turns the service of a listener that takes requests into a route. One
+// that takes other things too keeps it for those.
 func (l *Listener) routeService() {
-	if l.Protocol == HTTP && l.Service != "" {
+	if l.Protocol == TCP || l.Service == "" {
+		return
+	}
+	if len(l.Routes) == 0 {
 		l.Routes = []Route{{Service: l.Service}}
+	}
+	if l.Protocol == HTTP {
 		l.Service = ""
 	}
 }

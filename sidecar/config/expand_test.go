@@ -47,7 +47,10 @@ func TestExpandUpstream(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := Expand(load(t, test.text))
 			want := test.want
-			want.Name = "api"
+			want.Name, want.Protocol = "api", HTTPAuto
+			want.HTTP2.setDefaults()
+			want.Retries.setDefaults()
+			want.Retries.inherit()
 			want.Timeouts.setDefaults()
 			want.Timeouts.inheritFrom(c.Timeouts)
 			if want.TLS == nil {

@@ -12,15 +12,7 @@ type Consul struct {
 	Partition  string `yaml:"partition"`
 	// Wait is the longest that the agent holds a query for a change.
 	Wait Duration   `yaml:"wait"`
-	TLS  *ConsulTLS `yaml:"tls"` // nil: the system's authorities, no client certificate
-}
-
-// ConsulTLS applies to https:// addresses; the files are PEM.
-type ConsulTLS struct {
-	CA         string `yaml:"ca" is:"path"`
-	Cert       string `yaml:"cert" is:"path"`
-	Key        string `yaml:"key" is:"path"`
-	ServerName string `yaml:"server_name"`
+	TLS  *ClientTLS `yaml:"tls"` // nil: the system's authorities, no client certificate
 }
 
 // Identity names the source of an X.509-SVID of the proxy's own; exactly one field

@@ -18,6 +18,10 @@ type Listener struct {
 	// the process has it.
 	SocketMode SocketMode `yaml:"socket_mode"`
 	Protocol   Protocol   `yaml:"protocol"`
+	// Detect is how protocol auto finds out what is spoken; after Expand never nil there.
+	Detect *Detect `yaml:"detect"`
+	// ProxyProtocol says who sends its header; nil: nobody.
+	ProxyProtocol *ProxyProtocol `yaml:"proxy_protocol"`
 	// TLS is nil for plain text.
 	TLS *ListenerTLS `yaml:"tls"`
 	// Allow names the SPIFFE IDs that may call; only with TLS.SPIFFE. Nil: every
@@ -28,15 +32,28 @@ type Listener struct {
 	Intentions *Intentions `yaml:"intentions"`
 	// Register makes the listener known in Consul as a mesh proxy; nil: it is not.
 	Register *Register `yaml:"register"`
-	// Routes are tried in their order; HTTP only. Never set together with Service.
+	// Routes are tried in their order; of requests only. Set together with Service for
+	// protocol auto alone.
 	Routes []Route `yaml:"routes"`
-	// Service takes everything. Expand turns it into a route for HTTP listeners, so
-	// that afterwards HTTP has Routes only and TCP has Service only.
+	// Service takes everything, with protocol auto what Routes do not. Expand turns it into
+	// a route where requests are expected and there is none, so that afterwards HTTP has
+	// Routes only, TCP has Service only, and Auto has both.
 	Service string `yaml:"service"`
 	// AllowConnect lets CONNECT open tunnels; HTTP only.
-	AllowConnect bool `yaml:"allow_connect"`
+	AllowConnect bool          `yaml:"allow_connect"`
+	HTTP2        ListenerHTTP2 `yaml:"http2"`
+	// ReasonHeader has the proxy's own answers tell their reason to the clients; after Load
+	// nil with TCP alone.
+	ReasonHeader *bool `yaml:"reason_header"`
+	// TrustTraces: the contexts of traces that clients send count, or do not; nil: as
+	// Tracing.Trust has it.
+	TrustTraces *bool `yaml:"trust_traces"`
 	// MaxConnections bounds the connections that are open at once; 0: no limit.
-	MaxConnections int              `yaml:"max_connections"`
+	MaxConnections int `yaml:"max_connections"`
+	// Limits bound the requests of all routes together; not of TCP.
+	Limits []RateLimit `yaml:"limits"`
+	// ConnectionRate bounds how fast connections are taken; nil: no bound.
+	ConnectionRate *ConnectionRate  `yaml:"connection_rate"`
 	Timeouts       ListenerTimeouts `yaml:"timeouts"`
 }
 
@@ -48,6 +65,21 @@ const (
 	Inbound  Direction = "inbound"
 	Outbound Direction = "outbound"
 )
+
+// Detect is how a listener finds out what its clients speak.
+type Detect struct {
+	// ServerFirst connects a client that is silent to Service, whose endpoint may be the one
+	// who speaks first.
+	ServerFirst bool `yaml:"server_first"`
+	// Within is how long the client may take for its first byte before that is done.
+	Within Duration `yaml:"within"`
+}
+
+// ProxyProtocol says which clients begin their connections with the header of the PROXY
+// protocol.
+type ProxyProtocol struct {
+	From []Block `yaml:"from"`
+}
 
 // Addresses is a list of IP:port and unix:///PATH; in the file a lone string will do.
 type Addresses []string
@@ -83,6 +115,10 @@ type Intentions struct {
 type Route struct {
 	Match   Match  `yaml:"match"`
 	Service string `yaml:"service"`
+	// Retries replaces the service's; nil: those.
+	Retries *Retries `yaml:"retries"`
+	// Limits bound the route's requests.
+	Limits []RateLimit `yaml:"limits"`
 }
 
 // Match is a set of conditions that must all hold; the zero value matches all.

@@ -12,13 +12,17 @@ import (
 // more of them; it is nil where the text is no YAML at all. Problems are in the
 // order of the file.
 func Load(name string, data []byte) (*Config, Problems) {
-	return LoadWith(name, data, func(*Config) Problems { return nil })
+	return read(name, data, nil)
 }
 
 // LoadWith is Load for a file that says only a part: add is given what it says and
 // adds the rest, before the defaults that depend on other fields are filled in and all
 // is validated. Its problems are returned with those of the file.
 func LoadWith(name string, data []byte, add func(*Config) Problems) (*Config, Problems) {
+	return read(name, data, add)
+}
+
+func read(name string, data []byte, add func(*Config) Problems) (*Config, Problems) {
 	root, problem := parse(name, data)
 	if problem != nil {
 		return nil, Problems{*problem}
@@ -31,14 +35,18 @@ func LoadWith(name string, data []byte, add func(*Config) Problems) (*Config, Pr
 		d.value(root, reflect.ValueOf(c).Elem(), "")
 	}
 	c.source = d.source
-	if c.AccessLog.Path != AccessLogOff && c.AccessLog.Path != AccessLogStdout {
-		c.AccessLog.Path = d.resolved(c.AccessLog.Path)
+	c.AccessLog.finish(d)
+	var added Problems
+	if add != nil {
+		added = add(c)
 	}
-	added := add(c)
 	c.inheritAll()
 	v := &validator{config: c, decoder: d}
 	if d.budget >= 0 && len(added) == 0 {
 		v.validate()
+		if add == nil && len(d.problems) == 0 { // what is added comes and goes
+			v.logTargets()
+		}
 	}
 	d.problems.Sort()
 	return c, append(added, d.problems...).shortened()

@@ -95,6 +95,12 @@ func readBack(t *testing.T, c *Config) {
 	if want.Consul.Token != "" {
 		want.Consul.Token = redacted
 	}
+	want.Metrics.OTLP = withoutSecrets(want.Metrics.OTLP)
+	if want.Tracing != nil {
+		shown := *want.Tracing
+		shown.OTLP = withoutSecrets(shown.OTLP)
+		want.Tracing = &shown
+	}
 	want.source, again.source = source{}, source{}
 	if !reflect.DeepEqual(&want, again) {
 		t.Errorf("read back:\n%+v\nwant:\n%+v", again, &want)

@@ -42,10 +42,10 @@ func TestManualExamples(t *testing.T) {
 	}
 }
 
-// The examples of the pages about identity are right, those that show a section alone
+// The examples of these pages are right, those that show a section alone
 // beside a workload.
 func TestManualIdentityExamples(t *testing.T) {
-	for page, least := range map[string]int{"identity.md": 5, "per-host.md": 4} {
+	for page, least := range map[string]int{"identity.md": 5, "per-host.md": 4, "traces.md": 2, "breaking.md": 1} {
 		blocks := fenced.FindAllStringSubmatch(string(mustRead(t, pages+page)), -1)
 		run := 0
 		for _, block := range blocks {
@@ -140,11 +140,15 @@ func defaultText(v reflect.Value) string {
 		return ""
 	}
 	n := nodeOf(v)
-	if n == nil {
+	if n == nil || n.Kind == yaml.MappingNode {
 		return ""
 	}
 	if n.Kind == yaml.SequenceNode {
-		n = n.Content[0]
+		var all []string
+		for _, one := range n.Content {
+			all = append(all, one.Value)
+		}
+		return "`" + strings.Join(all, ", ") + "`"
 	}
 	return "`" + n.Value + "`"
 }

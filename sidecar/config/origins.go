@@ -139,6 +139,10 @@ func (t *tracer) element(of stem, field, value string) Origin {
 		return t.inherited(all)
 	case !known && set && (of.derives(field) || !strings.HasPrefix(field, "register.")):
 		return Origin{From: FromDefinition}
+	case field == "reason_header" && value == t.settings[field]:
+		return t.inherited(field)
+	case field == "reason_header": // a mesh listener's own
+		return Origin{From: FromDefault}
 	case strings.HasSuffix(field, ".identity") && len(t.from.Identities) == 1:
 		return t.inherited(join("identities", value))
 	case field == "routes[0].service" && of.made == "":

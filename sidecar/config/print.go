@@ -108,8 +108,11 @@ func listNode(v reflect.Value) *yaml.Node {
 	if v.Len() == 0 {
 		return nil
 	}
-	if _, ok := v.Interface().(Discovery); ok && v.Len() == 1 {
-		return nodeOf(v.Index(0))
+	switch v.Interface().(type) {
+	case Discovery, AccessLogs: // a lone one stands without its list
+		if v.Len() == 1 {
+			return nodeOf(v.Index(0))
+		}
 	}
 	n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
 	for i := range v.Len() {

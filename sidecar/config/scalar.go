@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -66,11 +67,17 @@ func (d *decoder) truth(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) number(n *yaml.Node, v reflect.Value, path string) {
 	value, err := strconv.ParseInt(n.Value, 10, 32)
-	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || err != nil {
+	percent, isPercent := strings.CutSuffix(n.Value, "%")
+	switch {
+	case errors.Is(err, strconv.ErrRange) && n.ShortTag() == "!!int":
+		d.report(n, path, n.Value+" is out of all bounds", "")
+	case isPercent && isNumber(percent):
+		d.report(n, path, "must be a whole number, not "+kindOf(n), percent)
+	case n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || err != nil:
 		d.wrongType(n, path, "a whole number")
-		return
+	default:
+		v.SetInt(value)
 	}
-	v.SetInt(value)
 }
 
 func (d *decoder) fraction(n *yaml.Node, v reflect.Value, path string) {
@@ -90,10 +97,8 @@ func (d *decoder) duration(n *yaml.Node, v reflect.Value, path string) {
 	}
 	value, err := ParseDuration(n.Value)
 	switch {
-	case err != nil && n.ShortTag() == "!!int" && !strings.HasPrefix(n.Value, "-"):
-		d.report(n, path, err.Error(), n.Value+"s")
 	case err != nil:
-		d.report(n, path, err.Error(), "")
+		d.report(n, path, err.Error(), meantDuration(n.Value))
 	case value > maxDuration:
 		d.report(n, path, fmt.Sprintf("%s is longer than a year", n.Value), "")
 	default:
@@ -135,9 +140,6 @@ func binaryUnit(text string) string {
 // fromText takes a lone string as the address.
 func (e *Endpoint) fromText(text string) { e.Address = text }
 
-// fromText takes a lone string as the path.
-func (a *AccessLog) fromText(text string) { a.Path = text }
-
 // fromText takes a lone string as the name.
 func (s *DNSDiscovery) fromText(text string) { s.Name = text }
 
@@ -158,17 +160,21 @@ func (s *Discovery) decodeNode(d *decoder, n *yaml.Node, path string) {
 // fromText takes a lone string as the service.
 func (i *Intentions) fromText(text string) { i.Service = text }
 
+// loneOrList reads a list of texts, or a lone one as a list of one.
+func (d *decoder) loneOrList(n *yaml.Node, path string) []string {
+	if n.Kind == yaml.SequenceNode {
+		var list []string
+		d.list(n, reflect.ValueOf(&list).Elem(), path)
+		return list
+	}
+	var one string
+	d.text(n, reflect.ValueOf(&one).Elem(), path)
+	return []string{one}
+}
+
 // decodeNode takes a lone value as a list of one.
 func (a *Addresses) decodeNode(d *decoder, n *yaml.Node, path string) {
-	var list []string
-	if n.Kind == yaml.SequenceNode {
-		d.list(n, reflect.ValueOf(&list).Elem(), path)
-	} else {
-		var one string
-		d.text(n, reflect.ValueOf(&one).Elem(), path)
-		list = []string{one}
-	}
-	*a = list
+	*a = d.loneOrList(n, path)
 }
 
 // decodeNode reads 200, 200-299, or a list of those.
@@ -189,7 +195,7 @@ func (r *StatusRanges) decodeNode(d *decoder, n *yaml.Node, path string) {
 func (r *StatusRanges) add(d *decoder, n *yaml.Node, path string) {
 	one, err := ParseStatusRange(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil {
-		d.wrongType(n, path, "a status like 200 or a range like 200-299")
+		d.report(n, path, "must be a status like 200 or a range like 200-299, not "+kindOf(n), meantStatuses(n.Value))
 		return
 	}
 	*r = append(*r, one)

@@ -69,7 +69,7 @@ func fieldMeanings(t *testing.T) map[string]string {
 // of returns the schema of a value of type t, which may be a lone null where null is true.
 func (g *generator) of(t reflect.Type, null bool) object {
 	if rule, ok := typeRules[t]; ok {
-		if t == reflect.TypeFor[Discovery]() {
+		if t == reflect.TypeFor[Discovery]() || t == reflect.TypeFor[AccessLogs]() || t == reflect.TypeFor[Descriptor]() {
 			g.of(t.Elem(), false) // the rule refers to it
 		}
 		return maps.Clone(rule)

@@ -73,7 +73,7 @@ func TestSchemaAcceptsGoodFiles(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
-	for _, page := range []string{"configuration.md", "per-host.md"} {
+	for _, page := range []string{"configuration.md", "per-host.md", "breaking.md"} {
 		for _, block := range fenced.FindAllStringSubmatch(string(mustRead(t, pages+page)), -1) {
 			if block[1] != "yaml" {
 				continue
@@ -87,10 +87,13 @@ func TestSchemaAcceptsGoodFiles(t *testing.T) {
 
 // beyondSchema are the bad files whose every fault a schema cannot express, and why.
 var beyondSchema = map[string]string{
+	"breaking_twice.bad.yaml":         "compares names across the file",
+	"access_log_targets.bad.yaml":     "compares names across the file",
 	"documents.bad.yaml":              "an editor judges each document of a file by itself",
 	"duplicate_names.bad.yaml":        "compares names across the file",
 	"identity_names.bad.yaml":         "compares names across the file",
 	"identity_names_unnamed.bad.yaml": "compares names across the file",
+	"ratelimits_nobody.bad.yaml":      "a limit anywhere needs what stands at the top",
 	"nothing.bad.yaml":                "with --sidecar-for, Consul says what such a file leaves out",
 	"tags.bad.yaml":                   "tags are of YAML; a schema sees the value",
 }
@@ -116,7 +119,7 @@ func TestSchemaRefusesBadFiles(t *testing.T) {
 }
 
 // structural finds the problems that a schema must find, too.
-var structural = regexp.MustCompile(`^(unknown field|must be (a |true|.* number)|has no value|is missing$|is missing; give|excludes |needs (a source|certificates|spiffe|tcp or http)|the list is empty|"[^"]*" is (none of|not a (size|duration|name):?))|is not between`)
+var structural = regexp.MustCompile(`^(unknown field|must be (a |true|.* number)|has no value|is missing$|is missing; give|excludes |needs (a source|certificates|spiffe|tcp, http or grpc)|the list is empty|"[^"]*" is (none of|not a (size|duration|name):?))|is not between`)
 
 // aboutOthers finds those of them whose cause is elsewhere in the file.
 var aboutOthers = regexp.MustCompile(`limits\.request_line: |^identity\.consul\.service: is missing|^listeners: nothing|consul\.wait: .* is not between|(min|max)_ttl: `)

@@ -12,9 +12,19 @@ type Service struct {
 	Health *Health `yaml:"health"`
 	// TLS is nil for plain text.
 	TLS *ServiceTLS `yaml:"tls"`
+	// Protocol is the version of HTTP that is spoken to the endpoints.
+	Protocol HTTPVersion   `yaml:"protocol"`
+	HTTP2    HTTP2Settings `yaml:"http2"`
 	// MaxConnections bounds the connections in use to each endpoint; 0: no limit.
-	MaxConnections int             `yaml:"max_connections"`
-	Timeouts       ServiceTimeouts `yaml:"timeouts"`
+	MaxConnections int `yaml:"max_connections"`
+	// Limits bound the requests to the service, from whatever listener.
+	Limits   []RateLimit `yaml:"limits"`
+	Breaker  *Breaker    `yaml:"breaker"`  // nil: none
+	Ejection *Ejection   `yaml:"ejection"` // nil: none
+	// SendProxy begins each connection to an endpoint with the header of the PROXY protocol.
+	SendProxy ProxyVersion    `yaml:"send_proxy"`
+	Retries   Retries         `yaml:"retries"`
+	Timeouts  ServiceTimeouts `yaml:"timeouts"`
 }
 
 // Endpoint is one address written in the file; a lone string is its Address.
@@ -38,10 +48,20 @@ const (
 	P2C        Balance = "p2c"         // the less loaded of two random ones
 )
 
-// Health is an active check; exactly one of TCP and HTTP is set.
+// ProxyVersion is a version of the PROXY protocol; empty: none.
+type ProxyVersion string
+
+// The versions.
+const (
+	ProxyV1 ProxyVersion = "v1"
+	ProxyV2 ProxyVersion = "v2"
+)
+
+// Health is an active check; exactly one of TCP, HTTP and GRPC is set.
 type Health struct {
 	TCP      *TCPCheck  `yaml:"tcp"`
 	HTTP     *HTTPCheck `yaml:"http"`
+	GRPC     *GRPCCheck `yaml:"grpc"`
 	Interval Duration   `yaml:"interval"`
 	Timeout  Duration   `yaml:"timeout"` // at most Interval
 	Rise     int        `yaml:"rise"`    // successes that bring an endpoint up
@@ -59,6 +79,11 @@ type HTTPCheck struct {
 	Path         string       `yaml:"path"`
 	Host         string       `yaml:"host"` // empty: the endpoint's address
 	ExpectStatus StatusRanges `yaml:"expect_status"`
+}
+
+// GRPCCheck succeeds when the endpoint's gRPC health service says SERVING.
+type GRPCCheck struct {
+	Service string `yaml:"service"` // that is asked about; empty: the server as a whole
 }
 
 // StatusRanges is a set of statuses: `200`, `200-299`, or a list of those.

@@ -12,12 +12,21 @@ type Workload struct {
 	Address  string      `yaml:"address"` // IP:port of the application
 	Listen   string      `yaml:"listen"`  // IP:port of the mesh listener
 	Protocol Protocol    `yaml:"protocol"`
-	Allow    []IDPattern `yaml:"allow"` // as Listener.Allow
+	HTTP     HTTPVersion `yaml:"http"`   // spoken to the application
+	Detect   *Detect     `yaml:"detect"` // as Listener.Detect
+	Allow    []IDPattern `yaml:"allow"`  // as Listener.Allow
 	// Intentions has Consul's intentions for Service decide who may call.
 	Intentions bool    `yaml:"intentions"`
 	Health     *Health `yaml:"health"` // of the application
 	// Register makes the workload known in Consul; nil: somebody else does.
 	Register *Register `yaml:"register"`
+	// ReasonHeader is as Listener.ReasonHeader.
+	ReasonHeader *bool `yaml:"reason_header"`
+	// Retries are those towards the application; nil: the defaults.
+	Retries *Retries `yaml:"retries"`
+	// ConnectionRate and Limits are as Listener's.
+	ConnectionRate *ConnectionRate `yaml:"connection_rate"`
+	Limits         []RateLimit     `yaml:"limits"`
 	// Timeouts are those towards the application; nil: those of the file.
 	Timeouts *ServiceTimeouts `yaml:"timeouts"`
 	// Identity is one of Config.Identities; empty: the only one there is.
@@ -36,13 +45,23 @@ type Upstream struct {
 	// SocketMode is as Listener.SocketMode.
 	SocketMode SocketMode `yaml:"socket_mode"`
 	Protocol   Protocol   `yaml:"protocol"`
-	Balance    Balance    `yaml:"balance"`
+	// HTTP is as Service.Protocol.
+	HTTP    HTTPVersion `yaml:"http"`
+	Detect  *Detect     `yaml:"detect"` // as Listener.Detect
+	Balance Balance     `yaml:"balance"`
 	// Without Discovery and Endpoints: the mesh proxies that Consul knows for the
 	// service.
-	Discovery Discovery  `yaml:"discovery"`
-	Endpoints []Endpoint `yaml:"endpoints"`
+	Discovery Discovery   `yaml:"discovery"`
+	Endpoints []Endpoint  `yaml:"endpoints"`
+	Limits    []RateLimit `yaml:"limits"`   // as Service.Limits
+	Breaker   *Breaker    `yaml:"breaker"`  // as Service.Breaker
+	Ejection  *Ejection   `yaml:"ejection"` // as Service.Ejection
 	// IDs are the SPIFFE IDs to accept; empty: those that discovery tells.
 	IDs []IDPattern `yaml:"ids"`
+	// ReasonHeader is as Listener.ReasonHeader.
+	ReasonHeader *bool `yaml:"reason_header"`
+	// Retries are those of the service; nil: the defaults.
+	Retries *Retries `yaml:"retries"`
 	// Timeouts are those of the service; nil: those of the file.
 	Timeouts *ServiceTimeouts `yaml:"timeouts"`
 }

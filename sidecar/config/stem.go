@@ -27,18 +27,21 @@ const (
 // below them. An empty one is derived from the shorthand as a whole.
 var sources = map[madeOf]map[string]string{
 	workloadListener: {
-		"name": "", "address[0]": "listen", "protocol": "protocol", "tls": "", "tls.spiffe.identity": "identity",
+		"name": "", "address[0]": "listen", "protocol": "protocol", "detect": "detect", "tls": "", "tls.spiffe.identity": "identity",
 		"allow": "allow", "intentions": "", "intentions.service": "service", "routes": "", "service": "",
-		"register": "register",
+		"register": "register", "limits": "limits", "connection_rate": "connection_rate", "reason_header": "reason_header",
 	},
-	workloadService: {"name": "", "endpoints[0].address": "address", "health": "health", "timeouts": "timeouts"},
+	workloadService: {
+		"name": "", "endpoints[0].address": "address", "protocol": "http", "health": "health", "timeouts": "timeouts",
+		"retries": "retries",
+	},
 	upstreamListener: {
 		"name": "service", "direction": "", "address[0]": "bind", "socket_mode": "socket_mode", "protocol": "protocol",
-		"routes[0].service": "service", "service": "service",
+		"detect": "detect", "routes[0].service": "service", "service": "service", "reason_header": "reason_header",
 	},
 	upstreamService: {
-		"name": "service", "endpoints": "endpoints", "discovery": "discovery", "timeouts": "timeouts",
-		"balance": "balance", "tls": "", "tls.spiffe.ids": "ids",
+		"name": "service", "endpoints": "endpoints", "discovery": "discovery", "timeouts": "timeouts", "retries": "retries",
+		"protocol": "http", "balance": "balance", "limits": "limits", "breaker": "breaker", "ejection": "ejection", "tls": "", "tls.spiffe.ids": "ids",
 	},
 }
 
@@ -85,7 +88,8 @@ func (of stem) derives(field string) bool {
 		return strings.HasSuffix(field, ".service") || strings.HasSuffix(field, ".connect")
 	case strings.HasPrefix(field, "register."):
 		return strings.HasSuffix(field, ".service") || strings.HasSuffix(field, ".local") || strings.HasSuffix(field, ".adopt")
-	case strings.HasPrefix(field, "health"), field == "protocol", field == "balance", strings.HasPrefix(field, "endpoints"):
+	case strings.HasPrefix(field, "health"), field == "protocol", strings.HasPrefix(field, "detect"), field == "balance", strings.HasPrefix(field, "endpoints"),
+		strings.HasPrefix(field, "limits"), strings.HasPrefix(field, "connection_rate"), strings.HasPrefix(field, "breaker"), strings.HasPrefix(field, "retries"), strings.HasPrefix(field, "ejection"):
 		return false
 	}
 	return true

@@ -2,6 +2,9 @@ package config
 
 import "strings"
 
+// Suggest returns the one of names that was probably meant by word, or "".
+func Suggest(word string, names []string) string { return suggest(word, names) }
+
 // suggest returns the one of names that was probably meant by word, or "". Names
 // are compared without case, '-' and '_'; the first of equally near ones wins, and
 // an abbreviation counts as near.

@@ -15,6 +15,9 @@ type validator struct {
 	services []string
 }
 
+// maxDecisions bounds the memory of decisions: each takes up to 2 KiB on each loop.
+const maxDecisions = 100_000
+
 // validate reports every problem it finds to the decoder.
 func (v *validator) validate() {
 	c := v.config
@@ -32,6 +35,10 @@ func (v *validator) validate() {
 	for i := range c.Services {
 		v.service(servicePath(i), &c.Services[i])
 	}
+	v.metrics(&c.Metrics)
+	v.tracing(c.Tracing)
+	v.rateLimitFields(c.RateLimitFields)
+	v.rateLimitService(c.RateLimitService)
 	v.consul(&c.Consul)
 	v.identities()
 	v.workload()
@@ -53,12 +60,13 @@ func (v *validator) process() {
 	v.socketPath("admin.socket", c.Admin.Socket)
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", c.Log.Format, FormatText, FormatJSON)
-	v.oneOf("access_log.format", c.AccessLog.Format, FormatText, FormatJSON)
+	v.accessLogs(c.AccessLog)
 	if c.Engine != "" || v.given("engine") {
 		v.oneOf("engine", c.Engine, EngineEvents, EngineGoroutines)
 	}
 	v.between("loops", c.Loops, 0, 1024)
 	v.cpus(c.CPUs)
+	v.between("decisions", c.Decisions, 0, maxDecisions)
 	v.between("limits.handshakes", c.Limits.Handshakes, 0, 1024)
 	v.between("limits.connections", c.Limits.Connections, 0, MaxConnections)
 	v.between("limits.fields", c.Limits.Fields, 1, 10000)
@@ -145,6 +153,16 @@ func (v *validator) oneOf(path, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		v.propose(path, fmt.Sprintf("%q is none of %s", value, strings.Join(allowed, ", ")), suggest(value, allowed))
 	}
+}
+
+// spelled is oneOf with the words that others have for the same.
+func (v *validator) spelled(path, value string, others map[string]string, allowed ...string) {
+	meant, ok := others[strings.ToLower(value)]
+	if !ok {
+		v.oneOf(path, value, allowed...)
+		return
+	}
+	v.propose(path, fmt.Sprintf("%q is none of %s", value, strings.Join(allowed, ", ")), meant)
 }
 
 // between checks a number or a size against its bounds.

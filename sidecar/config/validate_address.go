@@ -149,12 +149,7 @@ func (v *validator) consul(c *Consul) {
 	if !strings.HasPrefix(c.Address, "https://") {
 		v.report("consul.tls", "needs an https:// address")
 	}
-	if c.TLS.Cert != "" {
-		v.required("consul.tls.key", c.TLS.Key)
-	}
-	if c.TLS.Key != "" {
-		v.required("consul.tls.cert", c.TLS.Cert)
-	}
+	v.clientTLS("consul.tls", c.TLS)
 }
 
 func (v *validator) consulAddress(text string) {

@@ -12,6 +12,12 @@ func (v *validator) listener(path string, l *Listener) {
 	v.socketMode(path, l.SocketMode, l.Address...)
 	v.protocol(join(path, "protocol"), l.Protocol)
 	v.oneOf(join(path, "direction"), string(l.Direction), string(Inbound), string(Outbound))
+	v.detect(path, l.Protocol)
+	var usual ListenerHTTP2
+	if usual.setDefaults(); l.HTTP2 != usual { // that is printed for every listener
+		v.needsHTTP(join(path, "http2"), join(path, "protocol"), l.Protocol)
+	}
+	v.proxyProtocol(join(path, "proxy_protocol"), l.ProxyProtocol)
 	v.listenerTLS(path, l)
 	v.intentions(path, l)
 	if l.Register != nil {
@@ -22,7 +28,12 @@ func (v *validator) listener(path string, l *Listener) {
 	}
 	v.register(join(path, "register"), l.Register)
 	v.targets(path, l)
+	if l.TrustTraces != nil && v.config.Tracing == nil {
+		v.report(join(path, "trust_traces"), "needs the tracing section")
+	}
+	v.http2(join(path, "http2"), l.HTTP2.Settings())
 	v.between(join(path, "max_connections"), l.MaxConnections, 0, MaxConnections)
+	v.limitsOf(path, l)
 	v.positive(join(path, "timeouts.request_head"), l.Timeouts.RequestHead)
 	v.positive(join(path, "timeouts.idle"), l.Timeouts.Idle)
 }
@@ -45,11 +56,51 @@ func (v *validator) elementPath(path string, i int) string {
 	return v.config.source.elementPath(path, i)
 }
 
-// laterProtocols are known and not built.
-var laterProtocols = []string{"auto"}
-
 func (v *validator) protocol(path string, p Protocol) {
-	v.choice(path, string(p), laterProtocols, string(HTTP), string(TCP))
+	v.spelled(path, string(p), map[string]string{
+		"http1": "http", "http/1.1": "http", "http2": "http", "h2": "http", "h2c": "http", "grpc": "http", "https": "http", "websocket": "http",
+		"opaque": "tcp", "tls": "tcp", "detect": "auto",
+	}, string(HTTP), string(TCP), string(Auto))
+}
+
+func (v *validator) detect(path string, p Protocol) {
+	at := join(path, "detect")
+	if v.given(at) && p != Auto && !v.broken(join(path, "protocol")) {
+		v.report(at, "is for protocol auto")
+	}
+}
+
+// needsHTTP reports a field about HTTP where everything is passed on as it is.
+func (v *validator) needsHTTP(path, protocol string, p Protocol) {
+	if v.given(path) && p == TCP && !v.broken(protocol) {
+		v.report(path, "is for protocol http or auto")
+	}
+}
+
+func (v *validator) proxyProtocol(path string, p *ProxyProtocol) {
+	if p == nil {
+		return
+	}
+	if len(p.From) == 0 && !v.broken(join(path, "from")) {
+		v.report(join(path, "from"), "is missing: who sends the header is believed, so say who may")
+	}
+	for i, b := range p.From {
+		v.block(fmt.Sprintf("%s.from[%d]", path, i), b)
+	}
+}
+
+func (v *validator) block(path string, b Block) {
+	if b == UnixClients {
+		return
+	}
+	switch block, err := b.Prefix(); {
+	case err != nil:
+		v.report(path, fmt.Sprintf("%q is neither an IP address, nor a block like 10.0.0.0/8, nor unix", string(b)))
+	case block.Addr().Is4In6():
+		v.propose(path, fmt.Sprintf("%q is IPv4 written as IPv6; write IPv4", string(b)), "")
+	case block != block.Masked():
+		v.propose(path, fmt.Sprintf("%q has bits beyond its length", string(b)), block.Masked().String())
+	}
 }
 
 // choice is oneOf with words that a later version will understand.
@@ -112,16 +163,25 @@ func (v *validator) targets(path string, l *Listener) {
 		v.tcpOnly(path, l)
 		return
 	}
-	v.exclusive(path, "service", "routes")
+	if l.Protocol != Auto {
+		v.exclusive(path, "service", "routes")
+	} else if l.Service == "" && !v.given(join(path, "service")) {
+		v.report(join(path, "service"), "is missing: what is no HTTP goes there")
+	}
+	if len(l.Routes) == 0 && l.Protocol == Auto && v.given(join(path, "routes")) {
+		v.report(join(path, "routes"), "is empty; without it requests go to service")
+	}
 	switch {
 	case l.Service != "":
 		v.knownService(join(path, "service"), l.Service)
+	case l.Protocol == Auto:
 	case len(l.Routes) == 0 && !v.broken(join(path, "service")):
 		v.report(join(path, "routes"), "is missing; give routes, or service for all requests")
 	}
 	for i, r := range l.Routes {
 		at := fmt.Sprintf("%s.routes[%d]", path, i)
 		v.match(join(at, "match"), r.Match)
+		v.retries(join(at, "retries"), r.Retries)
 		if v.required(join(at, "service"), r.Service) {
 			v.knownService(join(at, "service"), r.Service)
 		}
@@ -136,6 +196,8 @@ func (v *validator) tcpOnly(path string, l *Listener) {
 	if l.AllowConnect {
 		v.report(join(path, "allow_connect"), "is for protocol http")
 	}
+	v.needsHTTP(join(path, "reason_header"), join(path, "protocol"), l.Protocol)
+	v.needsHTTP(join(path, "trust_traces"), join(path, "protocol"), l.Protocol)
 	if v.required(join(path, "service"), l.Service) {
 		v.knownService(join(path, "service"), l.Service)
 	}

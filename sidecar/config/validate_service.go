@@ -19,7 +19,21 @@ func (v *validator) service(path string, s *Service) {
 	if s.TLS != nil {
 		v.serviceTLS(join(path, "tls"), s)
 	}
+	v.httpVersion(join(path, "protocol"), s.Protocol)
+	v.http2(join(path, "http2"), s.HTTP2)
+	var usual HTTP2Settings
+	if usual.setDefaults(); s.Protocol == HTTP1 && s.HTTP2 != usual { // that is printed for every service
+		v.report(join(path, "http2"), "is for protocol http2 or auto")
+	}
 	v.between(join(path, "max_connections"), s.MaxConnections, 0, MaxConnections)
+	v.rateLimits(join(path, "limits"), s.Limits, "")
+	v.breaker(join(path, "breaker"), s.Breaker)
+	v.ejection(join(path, "ejection"), s.Ejection)
+	if s.SendProxy != "" {
+		v.spelled(join(path, "send_proxy"), string(s.SendProxy),
+			map[string]string{"1": "v1", "2": "v2", "true": "v2", "v3": "v2"}, string(ProxyV1), string(ProxyV2))
+	}
+	v.retries(join(path, "retries"), &s.Retries)
 	v.serviceTimeouts(path, s.Timeouts)
 }
 
@@ -61,8 +75,10 @@ func (v *validator) health(path string, h *Health) {
 		return
 	}
 	v.exclusive(path, "tcp", "http")
-	if h.TCP == nil && h.HTTP == nil {
-		v.incomplete(path, "needs tcp or http")
+	v.exclusive(path, "tcp", "grpc")
+	v.exclusive(path, "http", "grpc")
+	if h.TCP == nil && h.HTTP == nil && h.GRPC == nil {
+		v.incomplete(path, "needs tcp, http or grpc")
 	}
 	v.positive(join(path, "interval"), h.Interval)
 	v.positive(join(path, "timeout"), h.Timeout)
@@ -77,6 +93,14 @@ func (v *validator) health(path string, h *Health) {
 	if h.HTTP != nil {
 		v.httpCheck(join(path, "http"), h.HTTP)
 	}
+	if h.GRPC != nil && !printable(h.GRPC.Service) {
+		v.report(join(path, "grpc.service"), fmt.Sprintf("%q is no name of a gRPC service, like shop.v1.Stock", h.GRPC.Service))
+	}
+}
+
+// printable reports whether text is ASCII without spaces and controls.
+func printable(text string) bool {
+	return !strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' })
 }
 
 func (v *validator) httpCheck(path string, h *HTTPCheck) {

@@ -50,12 +50,22 @@ func (v *validator) oneWorkload(path string, w *Workload) {
 		v.report(join(path, "listen"), fmt.Sprintf("%s is the workload itself, %s", w.Listen, join(path, "address")))
 	}
 	v.protocol(join(path, "protocol"), w.Protocol)
+	v.httpVersion(join(path, "http"), w.HTTP)
+	if w.HTTP != HTTPAuto {
+		v.needsHTTP(join(path, "http"), join(path, "protocol"), w.Protocol)
+	}
+	v.needsHTTP(join(path, "reason_header"), join(path, "protocol"), w.Protocol)
+	v.detect(path, w.Protocol)
 	v.allow(join(path, "allow"), w.Allow)
 	if w.Intentions {
 		v.exclusive(path, "allow", "intentions")
 	}
 	v.register(join(path, "register"), w.Register)
 	v.health(join(path, "health"), w.Health)
+	v.retries(join(path, "retries"), w.Retries)
+	v.connectionRate(join(path, "connection_rate"), w.ConnectionRate)
+	v.needsHTTP(join(path, "limits"), join(path, "protocol"), w.Protocol)
+	v.rateLimits(join(path, "limits"), w.Limits, "")
 	if w.Timeouts != nil {
 		v.serviceTimeouts(path, *w.Timeouts)
 	}
@@ -80,16 +90,26 @@ func (v *validator) upstream(path string, u *Upstream) {
 		v.socketMode(path, u.SocketMode, u.Bind)
 	}
 	v.protocol(join(path, "protocol"), u.Protocol)
+	v.detect(path, u.Protocol)
+	v.needsHTTP(join(path, "http"), join(path, "protocol"), u.Protocol)
+	v.needsHTTP(join(path, "reason_header"), join(path, "protocol"), u.Protocol)
 	if u.Service != "" && v.config.service(u.Service) != nil {
 		v.reference(path, u)
 		return
 	}
+	if u.HTTP != "" {
+		v.httpVersion(join(path, "http"), u.HTTP)
+	}
 	if u.Balance != "" {
 		v.balance(join(path, "balance"), u.Balance)
 	}
+	v.rateLimits(join(path, "limits"), u.Limits, "")
+	v.breaker(join(path, "breaker"), u.Breaker)
+	v.ejection(join(path, "ejection"), u.Ejection)
 	v.endpoints(join(path, "endpoints"), u.Endpoints)
 	v.discovery(join(path, "discovery"), u.Discovery)
 	v.patterns(join(path, "ids"), u.IDs)
+	v.retries(join(path, "retries"), u.Retries)
 	if u.Timeouts != nil {
 		v.serviceTimeouts(path, *u.Timeouts)
 	}
@@ -110,7 +130,7 @@ func (v *validator) lonelyUpstream(path string, u *Upstream) {
 // reference checks an upstream whose service the file describes itself: what
 // describes a service belongs there.
 func (v *validator) reference(path string, u *Upstream) {
-	for _, field := range [...]string{"balance", "discovery", "endpoints", "ids", "timeouts"} {
+	for _, field := range [...]string{"balance", "breaker", "discovery", "ejection", "endpoints", "http", "ids", "limits", "retries", "timeouts"} {
 		if at := join(path, field); v.given(at) {
 			v.report(at, fmt.Sprintf("belongs to the service %q, which services already describes", u.Service))
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -112,6 +113,21 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // IDPattern is a SPIFFE ID, or one that ends in /* and stands for every ID below.
 // In allow lists the trust domain may be left out (/web, /ns/a/*, *): our own.
 type IDPattern string
+
+// Block is a set of clients: an IP address, a CIDR block, or the word unix for those that
+// come over Unix sockets.
+type Block string
+
+// UnixClients are those without an address.
+const UnixClients Block = "unix"
+
+// Prefix returns the addresses; UnixClients has none.
+func (b Block) Prefix() (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(string(b)); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return netip.ParsePrefix(string(b))
+}
 
 // SocketMode is a file mode of three or four octal digits, like 0660.
 type SocketMode string

@@ -127,3 +127,22 @@ func TestDistance(t *testing.T) {
 		}
 	}
 }
+
+func TestShare(t *testing.T) {
+	for text, want := range map[string]string{
+		"1%": "1%", "0.01": "1%", "0": "0%", "1": "100%", "100%": "100%", "0.1%": "0.1%", "7%": "7%", "12.5 %": "12.5%", "0.000001": "0.0001%", "33.3333%": "33.3333%",
+	} {
+		s, err := ParseShare(text)
+		if err != nil || s.String() != want {
+			t.Errorf("%s: %v, %v", text, s, err)
+		}
+		if again, err := ParseShare(s.String()); err != nil || again.String() != want {
+			t.Errorf("%s is printed as %v, which is read as %v, %v", text, s, again, err)
+		}
+	}
+	for _, text := range []string{"", "%", "1.1", "-1%", "101%", "NaN", "Inf", "half", "1 in 10"} {
+		if s, err := ParseShare(text); err == nil {
+			t.Errorf("%q is read as %v", text, s)
+		}
+	}
+}

@@ -32,7 +32,7 @@ type demo struct {
 }
 
 // pause lets people read; the story must stay within half a minute.
-const pause = 700 * time.Millisecond
+const pause = 500 * time.Millisecond
 
 // Run tells the story. It returns an error unless every step showed what it claims
 // and no call failed.
@@ -51,7 +51,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	began := time.Now()
-	fmt.Fprintf(o.Out, "larboard demo: web -> api (3 instances) -> stock (2 instances), a sidecar beside each, endpoints from %s\n\n", registryName(o))
+	fmt.Fprintf(o.Out, "larboard demo: web -> api (3 instances) -> stock (2 instances, gRPC), a sidecar beside each, endpoints from %s\n\n", registryName(o))
 	meshCtx, endMesh := context.WithCancel(context.WithoutCancel(ctx))
 	defer endMesh()
 	if err := m.build(meshCtx); err != nil {

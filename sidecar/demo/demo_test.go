@@ -15,7 +15,7 @@ func TestStory(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	if text := out.String(); !strings.Contains(text, "failed 0; steps 9 of 9 passed") {
+	if text := out.String(); !strings.Contains(text, "failed 0; steps 13 of 13 passed") {
 		t.Errorf("summary missing:\n%s", text)
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/discovery/consul"
 	"github.com/larboard-proxy/larboard/discovery/static"
+	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/sidecar/admin"
 	"github.com/larboard-proxy/larboard/sidecar/compile"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
@@ -35,6 +37,7 @@ type mesh struct {
 	log       *slog.Logger
 	authority *identity.Authority
 	registry  static.Registry
+	collector *collector     // of spans
 	consul    *consul.Client // nil: the registry in memory
 	address   string         // of Consul
 
@@ -57,6 +60,9 @@ func newMesh(o Options) (*mesh, error) {
 			return nil, err
 		}
 	}
+	if m.collector, err = startCollector(); err != nil {
+		return nil, err
+	}
 	m.dir, err = os.MkdirTemp("", "larboard-demo-")
 	return m, err
 }
@@ -66,6 +72,8 @@ func (m *mesh) configuration(n *node, upstreams []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s: written by larboard demo\nloops: 1\n", n.name)
 	fmt.Fprintf(&b, "identity: {dev: {trust_domain: %s, id: %q}}\n", trustDomain, m.id(n.service))
+	// Recorded is what a caller asks for alone.
+	fmt.Fprintf(&b, "tracing: {otlp: {endpoint: \"http://%s\", interval: 100ms}, sample: 0%%, service: %s}\n", m.collector.addr, n.name)
 	if m.address != "" {
 		fmt.Fprintf(&b, "consul: {address: %q}\n", m.address)
 	}
@@ -73,6 +81,9 @@ func (m *mesh) configuration(n *node, upstreams []string) string {
 		callers := map[string]string{"api": "web", "stock": "api"}
 		fmt.Fprintf(&b, "workload:\n  service: %s\n  address: %s\n  listen: 127.0.0.1:0\n  allow: [%q]\n",
 			n.service, n.workload.addr, m.id(callers[n.service]))
+	}
+	if n.workload == nil {
+		fmt.Fprintf(&b, edge, tryTimeout, visits)
 	}
 	if len(upstreams) > 0 {
 		b.WriteString("upstreams:\n")
@@ -82,6 +93,28 @@ func (m *mesh) configuration(n *node, upstreams []string) string {
 	}
 	return b.String()
 }
+
+// visits is how many calls a visitor may make at once; it takes an hour to win them back.
+const visits = 10
+
+// edge is what web's sidecar has beside its upstream: api's instances may fail and be slow
+// without callers noticing, and visitors are served, each so many calls.
+const edge = `services:
+- name: api
+  discovery: {consul: {connect: true}}
+  tls: {spiffe: {}}
+  retries:
+    on: [connect_failure, refused_stream, reset, timeout, 5xx]
+    per_try_timeout: %s
+    budget: {percent: 50, min: 10}
+  ejection: {consecutive: 5, time: 2s, ramp: 1s}
+listeners:
+- name: shop
+  address: "127.0.0.1:0"
+  service: api
+  limits:
+  - {name: visits, rate: %d/h, by: {header: x-visitor}}
+`
 
 func (m *mesh) id(service string) string {
 	return "spiffe://" + trustDomain + compile.ServicePath("", service)
@@ -147,6 +180,29 @@ func (m *mesh) node(name string) *node {
 	return nil
 }
 
+// at is the name of the instance whose sidecar listens there.
+func (m *mesh) at(address string) string {
+	for _, n := range m.all() {
+		if n.workload != nil && n.listener(config.InboundListener) == address {
+			return n.name
+		}
+	}
+	return address
+}
+
+// attempts says what came of each attempt.
+func (m *mesh) attempts(d *admin.DecisionView) string {
+	var all []string
+	for _, t := range d.Tries {
+		came := fmt.Sprint(t.Status)
+		if t.Reason != policy.None.String() {
+			came = t.Reason
+		}
+		all = append(all, fmt.Sprintf("%s %s (%.0fms)", m.at(t.Endpoint), came, t.DurationMS))
+	}
+	return strings.Join(all, ", ")
+}
+
 func (m *mesh) all() []*node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -165,5 +221,5 @@ func (m *mesh) close() error {
 			m.forget(context.Background(), all[i])
 		}
 	}
-	return errors.Join(append(errs, os.RemoveAll(m.dir))...)
+	return errors.Join(append(errs, m.collector.stop(), os.RemoveAll(m.dir))...)
 }

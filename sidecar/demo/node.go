@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/larboard-proxy/larboard/observability/metrics"
+	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar"
 	"github.com/larboard-proxy/larboard/sidecar/admin"
 	"github.com/larboard-proxy/larboard/sidecar/config"
@@ -33,7 +35,7 @@ type node struct {
 func (m *mesh) start(ctx context.Context, name, service string, upstreams ...string) (*node, error) {
 	n := &node{name: name, service: service, done: make(chan error, 1)}
 	if service != "web" {
-		w, err := startWorkload(name)
+		w, err := startWorkload(name, service)
 		if err != nil {
 			return nil, err
 		}
@@ -59,8 +61,9 @@ func (m *mesh) start(ctx context.Context, name, service string, upstreams ...str
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if n.workload != nil && len(upstreams) > 0 {
-		addr := n.listener(upstreams[0])
-		n.workload.next.Store(&addr)
+		if err := n.workload.call(n.listener(upstreams[0])); err != nil {
+			return nil, err
+		}
 	}
 	return n, m.register(n)
 }
@@ -132,6 +135,18 @@ func (n *node) accepted() uint64 {
 		}
 	}
 	return 0
+}
+
+// triedInVain are the exchanges that succeeded although an attempt at that address failed
+// for that reason, the latest first.
+func (n *node) triedInVain(ctx context.Context, address string, reason policy.Reason) []admin.DecisionView {
+	all, err := n.sidecar.Decisions(ctx, admin.DecisionsQuery{Reason: policy.None})
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(all, func(d admin.DecisionView) bool {
+		return !slices.ContainsFunc(d.Tries, func(t admin.TryView) bool { return t.Endpoint == address && t.Reason == reason.String() })
+	})
 }
 
 // since returns what the node has carried since the last call.

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/sidecar/admin"
+	"github.com/larboard-proxy/larboard/sidecar/config"
 )
 
 // step is one thing that happens to the mesh. run does it, and returns what the
@@ -21,9 +25,13 @@ type step struct {
 // story is told in this order.
 func story() []step {
 	return []step{
-		{"web calls api, api calls stock: every hop is mutual TLS", steady},
+		{"web calls api, api calls stock by gRPC: every hop is mutual TLS", steady},
 		{"api-2 is killed, workload and sidecar, without a goodbye", kill},
 		{"api-4 is started and registered", add},
+		{"api-3 begins to answer 500 to every call", failing},
+		{"api-4 becomes slow: its answers take " + (3 * tryTimeout).String(), slow},
+		{"one call, of which api-1 answers 503 to the first attempt, is followed through the mesh", followed},
+		{"a visitor calls far more often than visitors may", greedy},
 		{"every certificate is rotated", rotate},
 		{"a stranger without an identity knocks, in plain text and in TLS", stranger},
 		{"a stranger of another trust domain knocks", foreign},
@@ -109,6 +117,91 @@ func add(ctx context.Context, d *demo) (string, error) {
 		round(registered.Sub(began)), round(time.Since(registered))), d.calls(ctx, 50)
 }
 
+// failing shows repeats and ejection: callers see nothing of an instance that fails.
+func failing(ctx context.Context, d *demo) (string, error) {
+	n := d.mesh.node("api-3")
+	n.workload.failing.Store(true)
+	defer n.workload.failing.Store(false)
+	if err := until(ctx, "api-3 is ejected", func() bool { return d.screen.state(n) == "ejected" }); err != nil {
+		return "", err
+	}
+	began, failed, answered := time.Now(), n.workload.spoilt.Load(), d.load.answers("api-3")
+	if err := d.calls(ctx, 100); err != nil {
+		return "", err
+	}
+	n.workload.failing.Store(false)
+	if err := until(ctx, "api-3 answers again", func() bool { return d.load.answers("api-3") > answered }); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("ejected after %d of them, each repeated at another instance; repaired, it was back after %s",
+		failed, round(time.Since(began))), d.calls(ctx, 50)
+}
+
+// slow shows the time that each attempt is given.
+func slow(ctx context.Context, d *demo) (string, error) {
+	n := d.mesh.node("api-4")
+	n.workload.slow.Store(true)
+	defer n.workload.slow.Store(false)
+	var given []admin.DecisionView
+	err := until(ctx, "attempts at api-4 are given up", func() bool {
+		given = d.mesh.node("web").triedInVain(ctx, n.listener(config.InboundListener), policy.TryTimeout)
+		return len(given) > 0
+	})
+	if err != nil {
+		return "", err
+	}
+	n.workload.slow.Store(false)
+	if err := d.calls(ctx, 100); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("given up after %s and repeated: %s", tryTimeout, d.mesh.attempts(&given[0])), nil
+}
+
+// greedy shows a rate limit: who is over it is told so, and others do not notice.
+func greedy(ctx context.Context, d *demo) (string, error) {
+	client := newClient()
+	defer client.CloseIdleConnections()
+	shop := d.mesh.node("web").listener("shop")
+	served, refused, again := 0, 0, ""
+	for range 10 * visits {
+		status, header, err := visit(ctx, client, shop, "robot")
+		switch {
+		case err != nil:
+			return "", err
+		case status == http.StatusOK:
+			served++
+		case status == http.StatusTooManyRequests && header.Get("X-Larboard-Reason") == policy.RateLimited.String():
+			refused, again = refused+1, header.Get("Retry-After")
+		default:
+			return "", fmt.Errorf("status %d", status)
+		}
+	}
+	if served != visits || again == "" {
+		return "", fmt.Errorf("%d calls passed, %d were refused (%q)", served, refused, again)
+	}
+	if status, _, err := visit(ctx, client, shop, "guest"); err != nil || status != http.StatusOK {
+		return "", fmt.Errorf("another visitor is told %d, %w", status, err)
+	}
+	return fmt.Sprintf("%d of its calls passed, %d were answered 429 with the reason %s and Retry-After: %s; another visitor passes",
+		served, refused, policy.RateLimited, again), d.calls(ctx, 50)
+}
+
+// visit calls at the shop's own door.
+func visit(ctx context.Context, client *http.Client, shop, name string) (int, http.Header, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+shop+"/items", nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("x-visitor", name)
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, resp.Header, err
+}
+
 func rotate(ctx context.Context, d *demo) (string, error) {
 	serials := map[string]string{}
 	for _, n := range d.mesh.all() {
@@ -192,7 +285,7 @@ func reload(ctx context.Context, d *demo) (string, error) {
 	if now := n.accepted(); now != before {
 		return "", fmt.Errorf("its connections were not kept: %d accepted before, %d after", before, now)
 	}
-	return fmt.Sprintf("in force at once; its %d connections were kept", before), nil
+	return fmt.Sprintf("in force at once; connections kept: %d", before), nil
 }
 
 func broken(ctx context.Context, d *demo) (string, error) {

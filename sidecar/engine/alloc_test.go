@@ -41,6 +41,8 @@ func TestNoAllocations(t *testing.T) {
 			{"buffer", func() { b := l.Buffer(8 << 10); l.Release(b) }},
 			{"cond", func() { l.Go("s", signal); cond.Wait(task) }},
 			{"append and flush", func() { c.Append(out); c.Flush(); c.Read(in) }},
+			{"queue", func() { c.Queue(out); c.Read(in) }},
+			{"end of turn", func() { l.EndOfTurn(fired); task.Yield() }},
 		} {
 			for range 20 {
 				k.f()

@@ -142,6 +142,7 @@ func (c *Conn) event(r Ready) {
 // with OnReadable is dropped. What was not flushed is tried once. Closing again is nothing.
 func (c *Conn) Close() error {
 	if c.flags&flagClosed == 0 && c.out != nil {
+		c.out.drained = nil
 		c.flushNow()
 	}
 	return c.close(false)

@@ -40,7 +40,7 @@ func (l *Loop) force() {
 	for _, c := range l.table {
 		if c != nil && c.reader == nil && c.writer == nil {
 			if len(l.active) == 0 || c.onReadable != nil {
-				c.Close()
+				l.cut(c, ErrDrain)
 			}
 		}
 	}
@@ -70,7 +70,7 @@ func (l *Loop) end() {
 	l.draining.forced = true
 	for _, c := range l.table {
 		if c != nil {
-			c.Close()
+			l.cut(c, ErrDrain)
 		}
 	}
 	l.closeAcceptors()

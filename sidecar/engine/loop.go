@@ -27,6 +27,8 @@ type Loop struct {
 	table     []*Conn     // by descriptor
 	serial    uint32      // generation of the next connection
 	idle      ring[*Conn] // whose OnReadable function is due
+	endings   ring[func()]
+	kept      map[any]any
 	accepting []*acceptor
 
 	unwatched  []*Conn // to be watched for resets soon
@@ -62,10 +64,12 @@ const (
 	inAccept
 	inReadable
 	inTimer
+	inEnding
 )
 
 var activityNames = [...]string{
 	inLoop: "loop", inPost: "post", inAccept: "accept", inReadable: "on readable", inTimer: "timer",
+	inEnding: "end of turn",
 }
 
 func newLoop(e *Engine, index int, p Poller) *Loop {
@@ -110,7 +114,7 @@ func (l *Loop) run() {
 }
 
 // turn is: wait, take events, run what other goroutines posted, callbacks, timers, and each
-// task that was runnable by then once.
+// task that was runnable by then once, and what is to come after them.
 func (l *Loop) turn(max time.Duration) {
 	n := l.wait(max)
 	l.time.refresh()
@@ -128,6 +132,7 @@ func (l *Loop) turn(max time.Duration) {
 	l.runIdle()
 	l.pacer.turn()
 	l.runTasks()
+	l.runEndings()
 	if l.draining.active {
 		l.drainTurn()
 	}
@@ -161,7 +166,7 @@ func (l *Loop) poll(timeout time.Duration) int {
 }
 
 func (l *Loop) timeout(limit time.Duration) time.Duration {
-	if l.runnable.len() > 0 || l.idle.len() > 0 || l.posts.waiting() || l.pacer.waiting() || l.acceptPending() {
+	if l.runnable.len() > 0 || l.idle.len() > 0 || l.endings.len() > 0 || l.posts.waiting() || l.pacer.waiting() || l.acceptPending() {
 		return 0
 	}
 	at := l.wheel.next()
@@ -206,7 +211,7 @@ func (l *Loop) runIdle() {
 		if f := c.onReadable; f != nil && c.flags&flagClosed == 0 {
 			c.onReadable = nil
 			if !l.guard(inReadable, f) {
-				c.Close() // its owner is gone
+				l.cut(c, ErrClosed) // its owner is gone
 			}
 		}
 	}

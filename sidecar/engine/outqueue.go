@@ -5,6 +5,8 @@ package engine
 type outQueue struct {
 	buf []byte // in use up to len; capacity of a buffer class, or more
 	off int    // written so far
+	// drained is the function of OnDrained, nil if nobody waits.
+	drained func()
 }
 
 // maxOut bounds the out queue in bytes. TLS.Write flushes between pieces of 32 KiB; the
@@ -26,10 +28,16 @@ func (c *Conn) Append(p []byte) int {
 
 // reserve makes room for n bytes in the out queue; false if that exceeds its bound.
 func (c *Conn) reserve(n int) bool {
-	q := c.out
-	if c.flags&flagClosed != 0 || n > maxOut || q != nil && q.pending()+n > maxOut {
+	if c.flags&flagClosed != 0 || n > maxOut || c.Queued()+n > maxOut {
 		return false
 	}
+	c.extend(n)
+	return true
+}
+
+// extend is reserve without a bound, on a connection that is not closed.
+func (c *Conn) extend(n int) {
+	q := c.out
 	if q == nil {
 		q = c.loop.takeQueue()
 		q.buf = c.loop.Buffer(n)[:0]
@@ -37,7 +45,6 @@ func (c *Conn) reserve(n int) bool {
 	} else if len(q.buf)+n > cap(q.buf) {
 		c.loop.growQueue(q, n)
 	}
-	return true
 }
 
 // growQueue makes room for n more bytes: by moving to the front, or into a larger buffer.
@@ -118,11 +125,14 @@ func (c *Conn) dropOut() {
 	if q := c.out; q != nil {
 		c.out = nil
 		c.loop.Release(q.buf)
+		if q.drained != nil && c.flags&flagClosed == 0 {
+			c.loop.EndOfTurn(q.drained)
+		}
 		c.loop.putQueue(q)
 	}
 }
 
-// maxSpareQueues bounds the queue headers that a loop keeps; they are 32 bytes each.
+// maxSpareQueues bounds the queue headers that a loop keeps; they are 40 bytes each.
 const maxSpareQueues = 64
 
 func (l *Loop) takeQueue() *outQueue {

@@ -239,7 +239,11 @@ func (x *TLS) Write(p []byte) (int, error) {
 
 // encrypt gives p to crypto/tls, which appends records to the out queue.
 func (x *TLS) encrypt(p []byte) (int, error) {
-	x.conn.reserve(len(p) + len(p)/32 + 64) // records of 1,400 bytes first, each with 22 of its own
+	if n := len(p) + len(p)/32 + 64; x.wire.unbounded { // records of 1,400 bytes first, each with 22 of its own
+		x.conn.extend(n)
+	} else {
+		x.conn.reserve(n)
+	}
 	x.conn.loop.belowTLS = true
 	n, err := x.tls.Write(p)
 	x.conn.loop.belowTLS = false

@@ -12,6 +12,13 @@ type Transport interface {
 	CloseWrite() error
 	// Close ends the connection. It does not park.
 	Close() error
+	// TryRead is Read that returns ErrWouldBlock instead of parking.
+	TryRead([]byte) (int, error)
+	// Queue sends or queues, and never parks; Queued is what the socket has not taken yet, and
+	// OnDrained tells when it has.
+	Queue([]byte) error
+	Queued() int
+	OnDrained(func())
 	// Pending reports whether Read may find something without waiting for an edge: bytes
 	// already taken from the socket, or a socket not known to be drained. A connection with
 	// something pending must not go idle.

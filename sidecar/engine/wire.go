@@ -13,6 +13,8 @@ type wire struct {
 	mode   wireMode
 	beside *beside // of wireBeside
 	frames frames
+	// unbounded lifts the bound of the out queue: see TLS.Queue.
+	unbounded bool
 }
 
 type wireMode uint8
@@ -88,6 +90,11 @@ func (f *frames) end() {
 func (w *wire) Write(p []byte) (int, error) {
 	if w.mode == wireBeside {
 		return w.beside.Write(p)
+	}
+	if w.unbounded && !w.conn.Closed() {
+		w.conn.extend(len(p))
+		w.conn.out.buf = append(w.conn.out.buf, p...)
+		return len(p), nil
 	}
 	if n := w.conn.Append(p); n < len(p) {
 		if w.conn.Closed() {

@@ -41,29 +41,58 @@ func (a *attempt) run(ctx context.Context) (result string, ok bool) {
 	defer func() { conn.Close() }()
 	// The end of ctx, be it the timeout or our stop, ends whatever waits on conn.
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	if a.spec.First != "" {
+		if _, err := io.WriteString(conn, a.spec.First); err != nil {
+			return a.failure("send", err), false
+		}
+	}
 	if a.tls != nil {
-		secured := tls.Client(conn, a.tls)
+		secured := tls.Client(conn, a.config())
 		if err := secured.HandshakeContext(ctx); err != nil {
 			return a.failure("tls", err), false
 		}
+		if a.spec.Kind == GRPC && secured.ConnectionState().NegotiatedProtocol != http2 {
+			return "tls: the endpoint does not offer HTTP/2 (ALPN h2), which gRPC needs", false
+		}
 		conn = secured
 	}
-	if a.spec.Kind == HTTP {
+	switch a.spec.Kind {
+	case HTTP:
 		return a.request(ctx, conn)
+	case GRPC:
+		return a.call(ctx, conn)
 	}
 	return "connected", true
+}
+
+// http2 is the name of HTTP/2 in a TLS handshake.
+const http2 = "h2"
+
+// config is that of the handshake.
+func (a *attempt) config() *tls.Config {
+	if a.spec.Kind != GRPC {
+		return a.tls
+	}
+	c := a.tls.Clone()
+	c.NextProtos = []string{http2}
+	return c
+}
+
+// host is how the request names the endpoint where the spec does not say.
+func (a *attempt) host() string {
+	switch {
+	case a.spec.Host != "":
+		return a.spec.Host
+	case strings.HasPrefix(a.address, "unix://"):
+		return "localhost"
+	}
+	return a.address
 }
 
 // request asks over HTTP/1.1. Redirects are not followed: their status is the
 // answer.
 func (a *attempt) request(ctx context.Context, conn net.Conn) (result string, ok bool) {
-	host := a.spec.Host
-	if host == "" {
-		if host = a.address; strings.HasPrefix(host, "unix://") {
-			host = "localhost"
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, a.spec.Method, "http://"+host+a.spec.Path, nil)
+	req, err := http.NewRequestWithContext(ctx, a.spec.Method, "http://"+a.host()+a.spec.Path, nil)
 	if err != nil {
 		return a.failure("request", err), false
 	}

@@ -120,6 +120,32 @@ func TestBrokenAnswers(t *testing.T) {
 	}
 }
 
+// What a connection begins with goes before everything else, TLS too.
+func TestConnectionsBeginWithFirst(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	const first = "PROXY UNKNOWN\r\n"
+	got := make(chan string, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		b := make([]byte, len(first)+1)
+		io.ReadFull(conn, b)
+		got <- string(b)
+	}()
+	once(l.Addr().String(), Spec{First: first}, &tls.Config{ServerName: "x"})
+	if text := <-got; text != first+"\x16" { // a record of a handshake
+		t.Errorf("got %q", text)
+	}
+}
+
 func TestTCPVerdicts(t *testing.T) {
 	open := serve(t, "tcp", "127.0.0.1:0", func(net.Conn) {})
 	if result, ok := once(open, Spec{}, nil); !ok || result != "connected" {
@@ -172,12 +198,14 @@ func TestTLSVerdicts(t *testing.T) {
 // A checker on real sockets leaves no goroutine behind.
 func TestRunLeavesNothingBehind(t *testing.T) {
 	address := serve(t, "tcp", "127.0.0.1:0", func(net.Conn) {})
+	calls := grpcServer(t, "tcp", "127.0.0.1:0", true)
 	before := runtime.NumGoroutine()
 	changed := make(chan Change, 10)
 	c := New(Options{Report: func(c Change) { changed <- c }, Log: slog.New(slog.DiscardHandler)})
 	c.Apply([]Target{
 		{Key: "bad", Address: address, Spec: Spec{Kind: HTTP, Interval: 20 * time.Millisecond}},
 		{Key: "good", Address: address, Spec: Spec{Interval: 5 * time.Millisecond}},
+		{Key: "call", Address: calls, Spec: Spec{Kind: GRPC, Interval: 5 * time.Millisecond}},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -187,11 +215,11 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 	}
 	cancel()
 	<-done
-	for range 1000 { // finished goroutines take a moment to be gone
+	// Finished goroutines take a moment to be gone, those of the server too.
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if runtime.NumGoroutine() <= before {
 			return
 		}
-		runtime.Gosched()
 	}
 	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 }

@@ -1,5 +1,5 @@
 // Package health checks endpoints actively: it connects to them, or asks them
-// over HTTP, at intervals, and reports when one comes up or goes down. It runs
+// over HTTP or by gRPC's health protocol, at intervals, and reports when one comes up or goes down. It runs
 // on ordinary goroutines of the control plane. It must not know of services'
 // settings, loops, pools or routing: targets come in by Apply, verdicts go out
 // by Report.
@@ -26,6 +26,8 @@ const (
 	TCP Kind = "tcp"
 	// HTTP: and a request is answered with an expected status.
 	HTTP Kind = "http"
+	// GRPC: and the health service of gRPC (grpc.health.v1) says SERVING.
+	GRPC Kind = "grpc"
 )
 
 // StatusRange is a range of HTTP statuses, both ends included.
@@ -46,6 +48,8 @@ type Spec struct {
 	Path     string        // default /
 	Host     string        // default the endpoint's address
 	Expect   []StatusRange // default 200-399
+	First    string        // what each connection begins with, before TLS
+	Service  string        // that a gRPC server is asked about; empty: the server as a whole
 	Interval time.Duration // default 2 s; from the start of one check to the start of the next
 	Timeout  time.Duration // of one whole check; default and most: Interval
 	Rise     int           // default 2
@@ -78,7 +82,7 @@ func or[T comparable](v, otherwise T) T {
 
 func (s Spec) equal(o Spec) bool {
 	return slices.Equal(s.Expect, o.Expect) && s.Kind == o.Kind && s.Method == o.Method && s.Path == o.Path &&
-		s.Host == o.Host && s.Interval == o.Interval && s.Timeout == o.Timeout && s.Rise == o.Rise &&
+		s.Host == o.Host && s.Service == o.Service && s.Interval == o.Interval && s.Timeout == o.Timeout && s.Rise == o.Rise &&
 		s.Fall == o.Fall && s.Jitter == o.Jitter
 }
 

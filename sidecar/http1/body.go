@@ -29,6 +29,9 @@ func (c *conn) ReadBody() (p []byte, end bool, err error) {
 	return nil, false, c.misused("a body read before its head")
 }
 
+// BodyReady reports that bytes of the message are buffered, so that ReadBody would not wait.
+func (c *conn) BodyReady() bool { return c.r != c.w }
+
 // bufferSize is what a read asks for, by who sends.
 func (c *conn) bufferSize() int {
 	if c.is(flagClient) {

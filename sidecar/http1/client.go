@@ -134,6 +134,9 @@ func (c *Client) appendFraming(b []byte, h *message.Head) []byte {
 	if f.Continue && f.HasBody() {
 		b = append(b, "Expect: 100-continue\r\n"...)
 	}
+	if f.Trailers && !c.is(flagUpgrade|flagClose) {
+		return append(b, "TE: trailers\r\nConnection: TE\r\n"...)
+	}
 	return appendConnection(b, h, c.is(flagUpgrade), c.is(flagClose))
 }
 
@@ -173,6 +176,9 @@ func (c *Client) ReadHead(h *message.Head) error {
 	}
 	return nil
 }
+
+// Sent reports whether a byte of the request may have left.
+func (c *Client) Sent() bool { return c.is(flagSent) }
 
 // Reusable reports, after an exchange, whether another request may be sent: both
 // messages complete, nothing wants to close, and not a byte in excess. A new

@@ -6,7 +6,7 @@ import (
 	"os"
 
 	"github.com/larboard-proxy/larboard/policy"
-	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/blame"
 )
 
 // fault is what a parser found wrong; the zero value is "nothing". It is made
@@ -54,7 +54,7 @@ func (c *conn) readFailed(err error, phase policy.Phase) error {
 	if c.flags |= flagFailed; phase != policy.PhaseBody {
 		c.flags |= flagBroken
 	}
-	if own := (*policy.Error)(nil); errors.As(err, &own) {
+	if own := blame.Own(err); own != nil {
 		return own
 	}
 	if err == io.EOF && phase != policy.PhaseWait {
@@ -65,55 +65,21 @@ func (c *conn) readFailed(err error, phase policy.Phase) error {
 		e.Side = policy.Upstream
 		e.Retryable = phase == policy.PhaseWait
 		e.MaybeProcessed = c.is(flagSent)
-		e.Reason = upstreamReason(err, phase)
+		e.Reason = blame.Upstream(err, phase)
 	} else {
-		e.Reason = downstreamReason(err, phase)
+		e.Reason = blame.Downstream(err, phase)
 	}
 	if c.rstate == readTunnel {
-		e.Reason = tunnelReason(err, e.Reason)
+		e.Reason = blame.Tunnel(err, e.Reason)
 	}
-	return interrupted(e)
-}
-
-func tunnelReason(err error, otherwise policy.Reason) policy.Reason {
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return policy.TunnelIdle
-	case otherwise == policy.UpstreamTruncated:
-		return policy.UpstreamReset
-	case otherwise == policy.BodyAborted:
-		return policy.ClientAborted
-	}
-	return otherwise
-}
-
-func upstreamReason(err error, phase policy.Phase) policy.Reason {
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return policy.UpstreamTimeout
-	case phase == policy.PhaseBody:
-		return policy.UpstreamTruncated
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		return policy.UpstreamClosed
-	}
-	return policy.UpstreamReset
-}
-
-func downstreamReason(err error, phase policy.Phase) policy.Reason {
-	switch {
-	case phase == policy.PhaseBody:
-		return policy.BodyAborted
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return policy.RequestTimeout
-	}
-	return policy.ClientAborted
+	return blame.Interrupted(e)
 }
 
 // writeFailed gives a transport's write error its reason. Reading is not spoilt:
 // an endpoint that stops reading may have answered already.
 func (c *conn) writeFailed(err error) error {
 	c.flags |= flagWriteBroken
-	if own := (*policy.Error)(nil); errors.As(err, &own) {
+	if own := blame.Own(err); own != nil {
 		return own
 	}
 	e := &policy.Error{Reason: policy.ClientAborted, Side: policy.Downstream, Phase: policy.PhaseBody, Err: err}
@@ -126,22 +92,7 @@ func (c *conn) writeFailed(err error) error {
 		}
 	}
 	if c.wstate == writeTunnel {
-		e.Reason = tunnelReason(err, e.Reason)
+		e.Reason = blame.Tunnel(err, e.Reason)
 	}
-	return interrupted(e)
-}
-
-// interrupted corrects the blame where the engine, not the peer, ended the wait:
-// the drain deadline, a full queue, or (on a client stream) a downstream that was
-// seen to reset while we waited for the endpoint.
-func interrupted(e *policy.Error) error {
-	switch {
-	case errors.Is(e.Err, engine.ErrDrain):
-		e.Reason, e.Side, e.Retryable = policy.Draining, policy.Internally, false
-	case errors.Is(e.Err, engine.ErrOverload):
-		e.Reason, e.Side, e.Retryable = policy.Overloaded, policy.Internally, false
-	case errors.Is(e.Err, engine.ErrPeerReset):
-		e.Reason, e.Side, e.Retryable = policy.ClientAborted, policy.Downstream, false
-	}
-	return e
+	return blame.Interrupted(e)
 }

@@ -62,7 +62,7 @@ func (p *parser) checkHost() fault {
 		return fault{}
 	}
 	host := h.Bytes(p.host)
-	if name, _ := splitAuthority(host); name == nil {
+	if name, _ := message.SplitAuthority(host); name == nil {
 		return refuseHost("malformed Host")
 	}
 	if p.absolute && !message.EqualFold(host, h.AuthorityBytes()) {
@@ -122,6 +122,11 @@ func (p *parser) finishResponse(asked flags) fault {
 	}
 	if f := p.dropNominated(); f.bad() {
 		return f
+	}
+	if h.Status == 426 {
+		// What is demanded is for the client to see (RFC 9110 section 15.5.22); what cannot be
+		// read is as good as nothing.
+		fr.Upgrade, _ = offeredUpgrade(h, p.upgrade)
 	}
 	f := p.bodiless(asked)
 	if fr.Kind != message.Chunked {

@@ -45,6 +45,18 @@ func optionOf(option []byte) options {
 	return optionNamed
 }
 
+// takesTrailers reports whether a TE field says that its sender takes trailers (RFC
+// 9110 section 10.1.4).
+func takesTrailers(value []byte) bool {
+	for len(value) > 0 {
+		var coding []byte
+		if coding, value = cutElement(value); message.EqualFold(coding, "trailers") {
+			return true
+		}
+	}
+	return false
+}
+
 // cutElement cuts the first element off a comma-separated list.
 func cutElement(list []byte) (element, rest []byte) {
 	if comma := bytes.IndexByte(list, ','); comma >= 0 {

@@ -168,6 +168,8 @@ func (p *parser) own(id message.NameID, at message.Span, value []byte) fault {
 		if p.upgrade.End == 0 {
 			p.upgrade = at
 		}
+	case message.NameTE:
+		p.h.Framing.Trailers = p.h.Framing.Trailers || p.request && takesTrailers(value)
 	case message.NameExpect:
 		if p.expects++; p.request && !message.EqualFold(value, "100-continue") {
 			return refuse("an expectation other than 100-continue")

@@ -136,7 +136,7 @@ func (s *Server) appendFraming(b []byte, h *message.Head) []byte {
 	if !s.is(flagClose) && s.is(flagOld) {
 		return append(b, "Connection: keep-alive\r\n"...)
 	}
-	return appendConnection(b, h, false, s.is(flagClose))
+	return appendConnection(b, h, h.Status == 426 && f.Upgrade.End != 0, s.is(flagClose))
 }
 
 // appendAnnounced appends the length of a message that ends with its head: what a

@@ -136,6 +136,9 @@ func (s *Server) Idle() bool {
 	return s.between() && s.Buffered() == 0 && !s.t.Pending()
 }
 
+// Resume takes back that reading the body has failed: it was only interrupted, and goes on.
+func (s *Server) Resume() { s.flags &^= flagFailed }
+
 // DrainBody reads and drops up to most bytes of an unread request body, so that
 // the connection can be kept, and reports whether the body's end was reached. It
 // does nothing for a client that still waits for 100: whether that one will send

@@ -11,8 +11,9 @@ import (
 // Bytes of a body that the codec need not see may pass below it, from the transport it reads
 // to the transport that another codec writes. What is buffered here goes out first, as ever.
 
-// Splicer moves bytes from one transport to another; engine.Splice satisfies it.
-type Splicer interface {
+// Splicer moves bytes from one transport to another; engine.Splice satisfies it. An alias, so
+// that other codecs can have methods of the same type without knowing this package.
+type Splicer = interface {
 	// Fill takes up to most bytes from the source; it parks. engine.ErrNoSplice: none was
 	// taken, and they are to be read instead.
 	Fill(most int64) (int, error)

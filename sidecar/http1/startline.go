@@ -17,6 +17,9 @@ func (p *parser) requestLine(line []byte, start int) fault {
 	n := message.TokenLen(line)
 	tail := len(line) - len(" HTTP/1.1")
 	if n == 0 || tail <= n+1 || line[n] != ' ' || line[tail] != ' ' {
+		if foreign(line) {
+			return fault{policy.NotHTTP, "a first line with neither a path nor a version of HTTP"}
+		}
 		return refuse("malformed request line")
 	}
 	minor, ok := parseVersion(line[tail+1:])
@@ -32,6 +35,14 @@ func (p *parser) requestLine(line []byte, start int) fault {
 	p.h.Method = message.Span{Start: at, End: at + uint32(n)}
 	p.h.Target = message.Span{Start: at + uint32(n) + 1, End: at + uint32(tail)}
 	return p.target(line[:n], target)
+}
+
+// foreign reports whether a malformed request line is none of HTTP at all: it names no
+// version, and no path behind a method as HTTP/0.9 does. Who sends such a line would take
+// an answer for something of its own protocol; a client that meant HTTP/2 and got its
+// preface wrong would look for frames in it.
+func foreign(line []byte) bool {
+	return !bytes.Contains(line, []byte("HTTP/")) && !bytes.Contains(line, []byte(" /"))
 }
 
 func parseVersion(b []byte) (minor uint8, ok bool) {
@@ -61,7 +72,7 @@ func (p *parser) authorityForm(target []byte) fault {
 	if !p.connect {
 		return fault{policy.MethodRefused, "CONNECT is not served here"}
 	}
-	if host, port := splitAuthority(target); host == nil || port == nil {
+	if host, port := message.SplitAuthority(target); host == nil || port == nil {
 		return refuseHost("the target of CONNECT must be host and port")
 	}
 	p.connects, p.absolute = true, true
@@ -88,7 +99,7 @@ func (p *parser) absoluteForm(target []byte) fault {
 	} else {
 		end += skip
 	}
-	if host, _ := splitAuthority(target[skip:end]); host == nil {
+	if host, _ := message.SplitAuthority(target[skip:end]); host == nil {
 		return refuseHost("the target's authority is malformed")
 	}
 	at := p.h.Target.Start

@@ -28,6 +28,9 @@ func describe(b *strings.Builder, h *message.Head) {
 	if f.Continue {
 		b.WriteString(" continue")
 	}
+	if f.Trailers {
+		b.WriteString(" trailers")
+	}
 	if f.Upgrade.End != 0 {
 		fmt.Fprintf(b, " upgrade %q", h.UpgradeBytes())
 	}

@@ -165,6 +165,11 @@ func TestCalls(t *testing.T) {
 			h.Framing.Continue = true
 			return h
 		}, []string{"hi"}, "POST / HTTP/1.1\nHost: host.example\nContent-Length: 2\nExpect: 100-continue\n\nhi"},
+		{"trailers taken", func() *message.Head {
+			h := head("GET", "/", message.NoBody, 0)
+			h.Framing.Trailers = true
+			return h
+		}, nil, "GET / HTTP/1.1\nHost: host.example\nTE: trailers\nConnection: TE\n\n"},
 		{"upgrade", func() *message.Head { return requestFor("UPGRADE") }, nil,
 			"GET / HTTP/1.1\nHost: host.example\nConnection: Upgrade\nUpgrade: websocket\n\n"},
 		{"upgrade to h2c", func() *message.Head {

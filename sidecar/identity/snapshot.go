@@ -129,6 +129,7 @@ func (s *Snapshot) ServerConfig(accepted Peers, alpn ...string) *tls.Config {
 		c.Certificates = []tls.Certificate{*s.certificate}
 		c.ClientAuth = tls.RequestClientCert
 		c.SessionTicketsDisabled = true
+		Tolerate(c)
 		c.VerifyConnection = func(state tls.ConnectionState) error {
 			if r := s.verifyPeer(state, x509.ExtKeyUsageClientAuth, accepted); r != nil {
 				return r.asServer()
@@ -168,6 +169,23 @@ func (s *Snapshot) ClientConfigTo(serverName string, expected Peers, alpn ...str
 		}
 		return c
 	})
+}
+
+// Tolerate makes c accept clients that name only protocols of their own, as those do that tunnel
+// bytes through the mesh: what they speak shows in what they send.
+func Tolerate(c *tls.Config) {
+	if len(c.NextProtos) == 0 {
+		return
+	}
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		known := func(p string) bool { return slices.Contains(c.NextProtos, p) }
+		if len(hello.SupportedProtos) == 0 || slices.ContainsFunc(hello.SupportedProtos, known) {
+			return nil, nil
+		}
+		silent := c.Clone()
+		silent.NextProtos, silent.GetConfigForClient = nil, nil
+		return silent, nil
+	}
 }
 
 // meshConfig is what both directions share. Without tickets and session cache

@@ -29,6 +29,9 @@ func (h *Head) Clone() *Head {
 	return c
 }
 
+// Swap exchanges all that h and other hold, memory included, in constant time.
+func (h *Head) Swap(other *Head) { *h, *other = *other, *h }
+
 // CopyTo makes dst equal to h, reusing dst's memory.
 func (h *Head) CopyTo(dst *Head) {
 	buf := append(dst.buf[:0], h.buf...)
@@ -44,6 +47,13 @@ func (h *Head) Load(raw []byte) { h.buf = append(h.buf[:0], raw...) }
 // AppendField adds a field whose spans point into what is or will be loaded. The
 // codec has checked both.
 func (h *Head) AppendField(f Field) { h.fields = append(h.fields, f) }
+
+// AppendSensitive is AppendCopy for a field that its sender wants never to be indexed
+// by a compressing codec (RFC 7541 section 7.1.3).
+func (h *Head) AppendSensitive(id NameID, name, value []byte) {
+	h.AppendCopy(id, name, value)
+	h.fields[len(h.fields)-1].Flags |= Sensitive
+}
 
 // AppendCopy adds a field that the codec has checked, copying name and value.
 func (h *Head) AppendCopy(id NameID, name, value []byte) {

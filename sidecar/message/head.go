@@ -21,8 +21,12 @@ type Field struct {
 // Flags of a Field.
 type Flags uint8
 
-// Deleted: the field is not to be seen or sent any more.
-const Deleted Flags = 1 << 0
+const (
+	// Deleted: the field is not to be seen or sent any more.
+	Deleted Flags = 1 << iota
+	// Sensitive: its sender forbids to index it (RFC 7541 section 7.1.3).
+	Sensitive
+)
 
 // BodyKind says how a body ends.
 type BodyKind uint8
@@ -46,8 +50,10 @@ type Framing struct {
 	Close bool
 	// Continue: the client waits for 100 (Expect: 100-continue).
 	Continue bool
-	// Upgrade is the protocol asked for (request) or switched to (101 response);
-	// empty: none. h2c is never passed on.
+	// Trailers: the client takes trailers (TE: trailers), which gRPC insists on.
+	Trailers bool
+	// Upgrade is the protocol asked for (request), switched to (101 response) or demanded
+	// (426 response); empty: none. h2c is never passed on.
 	Upgrade Span
 	// Minor is the HTTP/1 minor version, 0 or 1; for HTTP/2 it is 1.
 	Minor uint8

@@ -32,6 +32,23 @@ func TestIDOf(t *testing.T) {
 }
 
 // TestNameTableIsSparse keeps the look-up at few comparisons.
+func TestIDOfLower(t *testing.T) {
+	for id := NameOther + 1; id < nameCount; id++ {
+		name := strings.ToLower(id.String())
+		if got := IDOfLower([]byte(name)); got != id || id.Lower() != name {
+			t.Errorf("%s: %s, %q", name, got, id.Lower())
+		}
+		if got := IDOfLower([]byte(id.String())); got != NameOther {
+			t.Errorf("%s: %s", id, got)
+		}
+	}
+	for _, name := range []string{"", "x", "content-lengtH", "content-lengt"} {
+		if got := IDOfLower([]byte(name)); got != NameOther {
+			t.Errorf("%q: %s", name, got)
+		}
+	}
+}
+
 func TestNameTableIsSparse(t *testing.T) {
 	for id := NameOther + 1; id < nameCount; id++ {
 		steps := 1
@@ -272,5 +289,24 @@ func BenchmarkIDOf(b *testing.B) {
 	for b.Loop() {
 		IDOf(names[i&3])
 		i++
+	}
+}
+
+func TestSwap(t *testing.T) {
+	var a, b Head
+	a.SetRequest("GET", "/a", "a")
+	a.AddString(NameCookie, "", "a=1")
+	b.SetStatus(204)
+	b.Framing.Kind = Length
+	a.Swap(&b)
+	if a.Status != 204 || a.Framing.Kind != Length || len(a.Fields()) != 0 {
+		t.Errorf("a holds %+v", a)
+	}
+	if string(b.PathBytes()) != "/a" || !slices.Equal(fieldsOf(&b), []string{"Cookie=a=1"}) || b.Framing.Kind != NoBody {
+		t.Errorf("b holds %q %q", b.PathBytes(), fieldsOf(&b))
+	}
+	a.AddString(NameVia, "", "x")
+	if !slices.Equal(fieldsOf(&b), []string{"Cookie=a=1"}) {
+		t.Error("they share memory")
 	}
 }

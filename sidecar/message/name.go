@@ -1,5 +1,7 @@
 package message
 
+import "strings"
+
 // NameID is the number of a field name known to the proxy; names that are not in
 // the table are NameOther and are compared by their bytes.
 type NameID uint8
@@ -31,8 +33,15 @@ const (
 	NameXRealIP
 	NameXRequestID
 	NameVia
+	// The contexts of traces, one after the other.
 	NameTraceparent
 	NameTracestate
+	NameB3
+	NameB3TraceID
+	NameB3SpanID
+	NameB3ParentSpanID
+	NameB3Sampled
+	NameB3Flags
 	NameBaggage
 
 	NameAuthorization
@@ -125,6 +134,12 @@ var names = [nameCount]nameInfo{
 	NameVia:                  {"Via", 0},
 	NameTraceparent:          {"Traceparent", 0},
 	NameTracestate:           {"Tracestate", 0},
+	NameB3:                   {"B3", 0},
+	NameB3TraceID:            {"X-B3-TraceId", 0},
+	NameB3SpanID:             {"X-B3-SpanId", 0},
+	NameB3ParentSpanID:       {"X-B3-ParentSpanId", 0},
+	NameB3Sampled:            {"X-B3-Sampled", 0},
+	NameB3Flags:              {"X-B3-Flags", 0},
 	NameBaggage:              {"Baggage", 0},
 
 	NameAuthorization:   {"Authorization", 0},
@@ -209,7 +224,7 @@ func buildNameTable() (t [slots]NameID) {
 // were searched for: of the names above, all but one are found at once.
 func nameHash[T string | []byte](n T) uint8 {
 	l := len(n)
-	h := uint32(n[0]|0x20)*367 + uint32(n[l-1]|0x20)*187 + uint32(n[l/2]|0x20)*511 + uint32(l)*501
+	h := uint32(n[0]|0x20)*336 + uint32(n[l-1]|0x20)*355 + uint32(n[l/2]|0x20)*175 + uint32(l)*243
 	return uint8(h ^ h>>8)
 }
 
@@ -225,6 +240,38 @@ func IDOf[T string | []byte](n T) NameID {
 			return id
 		}
 	}
+}
+
+// lowerTexts are the known names in lower case.
+var lowerTexts = buildLowerTexts()
+
+func buildLowerTexts() (t [nameCount]string) {
+	for id := range t {
+		t[id] = strings.ToLower(names[id].text)
+	}
+	return t
+}
+
+// IDOfLower is IDOf for a name that must be in lower case, as in HTTP/2: others are
+// NameOther. It is cheaper.
+func IDOfLower(n []byte) NameID {
+	if len(n) == 0 {
+		return NameOther
+	}
+	for i := nameHash(n); ; i++ {
+		id := nameTable[i]
+		if id == NameOther || string(n) == lowerTexts[id] {
+			return id
+		}
+	}
+}
+
+// Lower returns the name in lower case; empty for NameOther.
+func (id NameID) Lower() string {
+	if id >= nameCount {
+		return ""
+	}
+	return lowerTexts[id]
 }
 
 // EqualFold compares ASCII text without regard to case.

@@ -26,7 +26,7 @@ type Stream interface {
 	Trailers() *Head
 	// WriteHead takes h's start line, fields and Framing. Nothing is sent before
 	// the first WriteBody or Flush (except an interim head, which is sent at once).
-	// h may be changed afterwards.
+	// h must stay as it is until then, or until it is recalled.
 	WriteHead(h *Head) error
 	// WriteBody sends p in h's framing together with whatever is pending; p is not
 	// kept. end marks the last piece, which completes the message.

@@ -35,38 +35,59 @@ func TestPlainPathAllocatesNothing(t *testing.T) {
 			"HTTP/1.1 200 OK\r\nContent-Length: " + strconv.Itoa(16<<10) + "\r\n\r\n" + string(bytes.Repeat([]byte("x"), 16<<10))},
 		{"chunked", "GET /chunks HTTP/1.1\r\nHost: api.example\r\n\r\n",
 			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n6\r\nefghij\r\n0\r\n\r\n"},
+		{"call", callHead("grpc-timeout: 1S\r\n") + oneMessage + callEnd,
+			"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nGrpc-Status: 5\r\nContent-Length: 0\r\n\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			addr := cannedOrigin(t, []byte(c.answer))
 			r := newRig(t, HTTP, nil, addr)
-			meter := metrics.New(2)
-			r.proxy.observers, r.proxy.meter = []observability.Observer{meter}, meter
-			conn, err := net.Dial("tcp", r.addr)
-			if err != nil {
+			r.counted()
+			r.allocatesNothing(t, c.request)
+		})
+	}
+}
+
+// counted puts the counters of production in the place of the test's own observer.
+func (r *rig) counted() {
+	meter := metrics.New(2)
+	r.proxy.observers, r.proxy.meter = []observability.Observer{meter}, meter
+}
+
+// allocatesNothing sends the same request again and again, over one connection. Before that
+// come some for which the answer may be another.
+func (r *rig) allocatesNothing(t *testing.T, text string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	request, answer := []byte(text), make([]byte, 64<<10)
+	for range 30 {
+		exchangeOnce(t, conn, request, answer)
+	}
+	size := exchangeOnce(t, conn, request, answer)
+	costsNothing(t, 500, 5000, func(n int) {
+		for range n {
+			if _, err := conn.Write(request); err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
-			request, answer := []byte(c.request), make([]byte, 64<<10)
-			size := exchangeOnce(t, conn, request, answer)
-			exchange := func(n int) {
-				for range n {
-					if _, err := conn.Write(request); err != nil {
-						t.Fatal(err)
-					}
-					if _, err := io.ReadFull(conn, answer[:size]); err != nil {
-						t.Fatal(err)
-					}
-				}
+			if _, err := io.ReadFull(conn, answer[:size]); err != nil {
+				t.Fatal(err)
 			}
-			exchange(500)
-			const requests = 5000
-			got := mallocs(func() { exchange(requests) }) / requests
-			t.Logf("%.4f allocations a request", got)
-			if got > allocationsAllowed {
-				t.Errorf("%.3f allocations a request, want none", got)
-				profileAllocations(t, func() { exchange(requests) })
-			}
-		})
+		}
+	})
+}
+
+// costsNothing fails where requests allocate, the first ones apart.
+func costsNothing(t *testing.T, first, requests int, exchange func(n int)) {
+	t.Helper()
+	exchange(first)
+	got := mallocs(func() { exchange(requests) }) / float64(requests)
+	t.Logf("%.4f allocations a request", got)
+	if got > allocationsAllowed {
+		t.Errorf("%.3f allocations a request, want none", got)
+		profileAllocations(t, func() { exchange(requests) })
 	}
 }
 
@@ -140,6 +161,12 @@ func whole(p []byte) bool {
 // cannedOrigin answers each request with the same bytes.
 func cannedOrigin(t *testing.T, answer []byte) string {
 	t.Helper()
+	return serveEach(t, func(c net.Conn) { answerAll(c, answer) })
+}
+
+// serveEach runs f for each connection to the address it returns.
+func serveEach(t *testing.T, f func(net.Conn)) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +178,7 @@ func cannedOrigin(t *testing.T, answer []byte) string {
 			if err != nil {
 				return
 			}
-			go answerAll(c, answer)
+			go f(c)
 		}
 	}()
 	return l.Addr().String()

@@ -16,8 +16,11 @@ const ReasonHeader = "x-larboard-reason"
 func (x *Exchange) answer(err error) {
 	reason := policy.ReasonOf(err)
 	info := reason.Info()
-	server := &x.server
-	if x.sent || info.Status == 0 || x.Down.state == stateClosed {
+	server := x.server
+	if x.sent || !x.answers(reason) || x.Down.state == stateClosed {
+		if x.sent && x.answers(reason) && x.Down.state != stateClosed && x.endCall(reason) {
+			return
+		}
 		if x.sent && x.Req.Framing.Minor == 0 {
 			x.Down.raw.Abort() // HTTP/1.0 takes an orderly close for the end of the answer
 		}
@@ -25,23 +28,27 @@ func (x *Exchange) answer(err error) {
 		return
 	}
 	server.Recall() // the endpoint's, if its body failed before anything was sent
-	body := append(x.text[:0], info.Code...)
-	body = append(body, ": "...)
-	body = append(body, info.Sentence...)
-	body = append(body, '\n')
+	if x.grpc {
+		x.answerCall(reason)
+		return
+	}
+	body := append(x.conf.appendSentence(x.text[:0], info), '\n')
 	x.text = body
 
 	h := &x.Resp
 	h.Reset()
 	h.SetStatus(info.Status)
 	h.AddString(message.NameContentType, "", "text/plain; charset=utf-8")
-	h.AddString(message.NameOther, ReasonHeader, info.Code)
-	if info.Status == 503 {
+	x.conf.addReason(h, info)
+	switch {
+	case reason == policy.RateLimited:
+		x.limited.addRefused(h)
+	case info.Status == 503:
 		h.AddString(message.NameRetryAfter, "", "1")
 	}
 	h.Framing = message.Framing{Kind: message.Length, Length: int64(len(body)), Minor: 1}
 	x.closeIfLast()
-	x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
+	server.WriteWithin(x.conf.Timeouts.Body)
 	if err := server.WriteHead(h); err != nil {
 		server.Reset(reason)
 		return
@@ -50,6 +57,11 @@ func (x *Exchange) answer(err error) {
 	if server.WriteBody(body, true) != nil {
 		server.Reset(reason)
 	}
+}
+
+// answers reports whether a reason has an answer: of those of tunnels the one that calls have, too.
+func (x *Exchange) answers(r policy.Reason) bool {
+	return r.Info().Status != 0 || x.grpc && r == policy.TunnelIdle
 }
 
 // bodyError is a failure while the answer streams.
@@ -74,12 +86,13 @@ func (x *Exchange) closeIfLast() {
 // settle ends what the exchange began: the pump, and the connection to the
 // endpoint, which is kept if it can carry another exchange.
 func (x *Exchange) settle(err error) {
-	x.Down.raw.WatchAbort(nil)
+	x.server.WatchAbort(nil)
 	if err == nil && x.body.running {
 		// The answer is complete and the request is not: the endpoint will not read
 		// on, and the connection is not used again.
 		x.letGo(errSettled)
 	}
 	x.body.settle(x.task)
+	x.decided()
 	x.letGo(err)
 }

@@ -2,26 +2,34 @@ package proxy
 
 import (
 	"errors"
+	"time"
 
+	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
 
-// maxAttempts bounds how many endpoints (or fresh connections) one request sees.
-const maxAttempts = 3
-
 // attempt sends the request to one endpoint and waits for the head of its answer.
 func (x *Exchange) attempt() error {
-	x.record.Attempts++
-	choice, err := x.loop.upstream.Pick(x.Route.Service, &x.tried)
-	if err != nil {
+	if x.record.Attempts++; x.record.Attempts == 1 {
+		x.Route.Service.Repeats.Ask()
+	}
+	x.tried.Ask = x.ask()
+	var err error
+	if x.choice, err = x.pick(); err != nil {
 		return err
 	}
-	choice.Until = x.until
-	x.choice, x.picked = choice, x.loop.loop.Nanos()
-	x.up, err = x.loop.upstream.Acquire(choice, x.fresh)
+	x.told = policy.GRPCNone
+	x.picked = x.loop.loop.Nanos()
+	x.limitTry()
+	x.choice.Until, x.choice.For = x.by(), x.Down.origin(x.settings)
+	if x.record.Attempts == 1 {
+		x.record.Queue = time.Duration(x.picked-x.start) - x.record.RequestHead
+	}
+	x.record.Connect, x.record.ResponseHead = 0, 0
+	x.up, err = x.loop.upstream.Acquire(&x.choice, x.fresh)
 	x.record.Connect = x.since(x.picked)
 	if err == nil {
 		err = x.send()
@@ -35,7 +43,15 @@ func (x *Exchange) attempt() error {
 // send writes the request head with what is known of the body, and leaves the
 // rest to the pump.
 func (x *Exchange) send() error {
-	x.up.WriteWithin(x.within(x.settings.Timeouts.Body))
+	if err := x.offers(); err != nil {
+		return err
+	}
+	x.up.WriteWithin(x.within(x.endpointSilence()))
+	x.passTimeout()
+	x.passTrace()
+	if x.granted {
+		x.Req.Framing.Continue = false
+	}
 	if err := x.up.WriteHead(&x.Req); err != nil {
 		return err
 	}
@@ -51,7 +67,7 @@ func (x *Exchange) await() error {
 		if x.body.running {
 			x.setUpstreamDeadline(0)
 		} else {
-			x.setUpstreamDeadline(x.settings.Timeouts.ResponseHead)
+			x.setUpstreamDeadline(x.headSilence())
 		}
 		if err := x.up.ReadHead(&x.Resp); err != nil {
 			return err
@@ -59,12 +75,23 @@ func (x *Exchange) await() error {
 		if x.Resp.Status >= 200 || x.Resp.Status == 101 {
 			x.record.ResponseHead = x.since(x.picked)
 			x.up.Answered()
+			x.loop.upstream.Answered(&x.choice)
+			x.noteStatus(&x.Resp)
+			if err := x.accepted(); err != nil {
+				return err
+			}
 			return x.heed()
 		}
 		if x.Req.Framing.Minor == 0 {
 			continue // HTTP/1.0 knows no interim answers
 		}
-		x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
+		if x.Resp.Status == 100 {
+			if x.granted {
+				continue // by an earlier endpoint: the client has begun to send, and may take this for leave to do it again
+			}
+			x.granted = true
+		}
+		x.server.WriteWithin(x.clientSilence())
 		if err := x.server.WriteHead(&x.Resp); err != nil {
 			return err
 		}
@@ -78,7 +105,7 @@ func (x *Exchange) blame(err error) error {
 	case err == nil:
 		return nil
 	case x.body.err != nil:
-		return x.body.err
+		return x.silent(x.body.err)
 	case errors.Is(err, engine.ErrPeerReset):
 		return &policy.Error{Reason: policy.ClientAborted, Side: policy.Downstream, Phase: policy.PhaseWait, Err: err}
 	case errors.Is(err, engine.ErrDrain):
@@ -89,56 +116,37 @@ func (x *Exchange) blame(err error) error {
 		return identity.Classify(err, false)
 	case x.overdue():
 		return &policy.Error{Reason: policy.RequestDeadline, Side: policy.Upstream, Phase: policy.PhaseWait, Err: err}
+	case x.tryOver():
+		return tryTimeout(err)
 	}
-	return err
+	return x.silent(err)
 }
 
-// again decides whether another endpoint, or a fresh connection, may be tried
-// after err. A request that may have been processed is repeated only if it is
-// idempotent (RFC 9110 section 9.2.2), one whose body has begun to flow never.
-func (x *Exchange) again(err error) bool {
-	var e *policy.Error
-	if !errors.As(err, &e) || e.Side != policy.Upstream || x.record.Attempts >= maxAttempts ||
-		!x.body.replayable() || x.overdue() {
-		return false
-	}
-	if e.MaybeProcessed && !idempotent(x.Req.MethodBytes()) {
-		return false
-	}
-	switch {
-	case e.Err == errPeer:
-	case e.Reason == policy.UpstreamTimeout:
-		return false // the client has waited long enough, and a slow service needs no more load
-	case e.Reason == policy.UpstreamReset, e.Reason == policy.UpstreamClosed:
-		if x.up != nil && x.up.Reused {
-			// The endpoint closed a kept connection as we chose it; it is as good as
-			// any other, over a new connection.
-			x.fresh = true
-			x.tried.Reset()
-		}
-		return true
-	}
-	return e.Retryable
-}
-
-// letGo ends a failed attempt.
+// letGo ends an attempt: err nil where its answer has been taken whole.
 func (x *Exchange) letGo(err error) {
+	x.giveBack()
 	if x.choice.Service == nil {
 		return
 	}
-	o := policy.Outcome{Latency: x.record.ResponseHead, Connected: x.up != nil && phaseOf(err) != policy.PhaseConnect}
+	o := policy.Outcome{Latency: x.record.ResponseHead, Connected: x.up != nil && phaseOf(err) != policy.PhaseConnect,
+		Kept: x.up != nil && x.up.Reused, Hurried: x.timed || x.record.Attempts > 1} // of which only what others have left is this attempt's
 	if err == nil || err == errSettled {
 		o.Status = x.Resp.Status
 	} else {
 		o.Reason, o.Side = policy.ReasonOf(err), sideOf(err)
 	}
-	x.record.Endpoint, x.record.EndpointID = x.choice.Member.Address, ""
-	x.loop.upstream.Done(x.choice, o)
+	o.GRPC = x.callStatus(err)
+	x.record.Endpoint, x.record.EndpointLeft, x.record.EndpointID = x.choice.Member.Address, x.choice.Member.Left(), ""
+	if x.up != nil {
+		x.record.EndpointID = x.up.PeerID
+	}
+	x.record.Active.Endpoint = x.choice.Member.Inflight()
+	x.noteTry(&o, err)
+	x.loop.upstream.Done(&x.choice, o)
 	x.choice = upstream.Choice{}
 	if x.up == nil {
 		return
 	}
-	x.record.EndpointID = x.up.PeerID
 	if err == nil {
 		x.loop.upstream.Put(x.up)
 	} else {
@@ -147,17 +155,23 @@ func (x *Exchange) letGo(err error) {
 	x.up = nil
 }
 
+// noteTry adds the attempt that ends to the record.
+func (x *Exchange) noteTry(o *policy.Outcome, err error) {
+	t := observability.Try{
+		Endpoint: x.record.Endpoint, EndpointID: x.record.EndpointID,
+		Span: x.attemptSpan(), Reason: o.Reason, Side: o.Side, Status: o.Status, GRPC: o.GRPC,
+		Reused: x.up != nil && x.up.Reused,
+		Start:  time.Duration(x.picked - x.start), Connect: x.record.Connect, Head: x.record.ResponseHead, Total: x.since(x.picked),
+	}
+	if o.Reason != policy.None {
+		t.Phase = phaseOf(err)
+	}
+	x.record.Tries = append(x.record.Tries, t)
+}
+
 func sideOf(err error) policy.Side {
 	if e, ok := errors.AsType[*policy.Error](err); ok {
 		return e.Side
 	}
 	return policy.Internally
-}
-
-func idempotent(method []byte) bool {
-	switch string(method) {
-	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
-		return true
-	}
-	return false
 }

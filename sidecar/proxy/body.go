@@ -16,9 +16,11 @@ type body struct {
 	first   []byte // a view, valid until the pump reads on
 	whole   bool   // first is all of it
 	read    bool   // all of it has been read from the client
-	flowing bool   // the pump has taken over: not replayable any more
+	flowing bool   // a pump has taken over: first is no view any more
+	replay  replay
 	running bool
 	pump    *engine.Task
+	to      *upstream.Conn // where the pump sends it
 	ended   engine.Cond
 	err     error // the client's failure
 	run     func(*engine.Task)
@@ -34,7 +36,7 @@ func (b *body) expect(h *message.Head) {
 
 // begin takes what has already arrived.
 func (b *body) begin(x *Exchange) error {
-	if !b.present || x.server.Buffered() == 0 {
+	if !b.present || !x.server.BodyReady() {
 		return nil
 	}
 	var err error
@@ -44,10 +46,12 @@ func (b *body) begin(x *Exchange) error {
 }
 
 func (b *body) reset() {
-	b.present, b.first, b.whole, b.read, b.flowing, b.pump, b.err = false, nil, false, false, false, nil, nil
+	b.present, b.first, b.whole, b.read, b.flowing, b.pump, b.to, b.err = false, nil, false, false, false, nil, nil, nil
+	b.replay = replay{}
 }
 
-func (b *body) replayable() bool { return !b.flowing }
+// replayable reports whether all that was read of it can be sent again.
+func (b *body) replayable() bool { return !b.flowing || !b.replay.lost }
 
 // send follows the request head that is pending on x.up.
 func (b *body) send(x *Exchange) error {
@@ -56,44 +60,66 @@ func (b *body) send(x *Exchange) error {
 		return x.up.Flush()
 	case b.whole:
 		return relay(x.up, b.first, true, x.server.Trailers())
-	case len(b.first) > 0:
-		if err := x.up.WriteBody(b.first, false); err != nil {
+	case b.flowing:
+		if done, err := b.sendAgain(x); done || err != nil {
 			return err
 		}
 	default:
-		if err := x.up.Flush(); err != nil {
+		if err := b.sendFirst(x); err != nil {
 			return err
 		}
 	}
-	b.flowing, b.running = true, true
+	x.try.until = 0 // begins anew when the client has sent all
+	b.flowing, b.running, b.to = true, true, x.up
+	b.to.Hold()
 	x.siblings++
 	b.pump = x.loop.loop.Go("pump", b.run)
 	return nil
 }
 
-// pumpBody is the sibling task. x.up is not its to look at twice: an exchange that
-// could not wait for its pump has let it go.
+// sendFirst sends what has arrived with the head, and keeps it.
+func (b *body) sendFirst(x *Exchange) error {
+	if len(b.first) == 0 {
+		b.replay.begin(x)
+		return x.up.Flush()
+	}
+	if err := x.up.WriteBody(b.first, false); err != nil {
+		return err
+	}
+	b.replay.begin(x)
+	b.replay.keep(x.loop.loop, b.first)
+	return nil
+}
+
+// pumpBody is the sibling task. x.up is not its to look at: an exchange that could not
+// wait for its pump has let it go.
 func (x *Exchange) pumpBody(*engine.Task) {
-	up := x.up
-	defer x.pumped()
-	if up == nil {
+	up, kept := x.body.to, &x.body.replay
+	defer x.pumped(up)
+	if !x.sendKept(up) {
 		return
 	}
 	for {
-		if x.spliceRequest(up) != errCopy {
+		if kept.limit == 0 && x.spliceRequest(up) != errCopy {
 			return
 		}
-		x.Down.raw.ReadWithin(x.conf.Timeouts.Body)
+		x.server.ReadWithin(x.clientSilence())
 		p, end, err := x.server.ReadBody()
 		if err != nil {
 			x.clientFailed(up, err)
 			return
 		}
 		x.body.read = end
-		up.WriteWithin(x.within(x.settings.Timeouts.Body))
+		kept.keep(x.loop.loop, p)
+		x.requestMoved(up)
+		up.WriteWithin(x.within(x.endpointSilence()))
 		// An endpoint that no longer reads may have answered already: what counts is
 		// found by the task that reads the answer.
-		if relay(up, p, end, x.server.Trailers()) != nil || end {
+		failed := relay(up, p, end, x.server.Trailers()) != nil
+		if end {
+			x.server.ReadBody() // has no more, and takes the last piece back: the answer may be long in coming
+		}
+		if failed || end {
 			return
 		}
 	}
@@ -103,16 +129,21 @@ func (x *Exchange) pumpBody(*engine.Task) {
 func (x *Exchange) clientFailed(up *upstream.Conn, err error) {
 	if !errors.Is(err, errSettled) {
 		x.body.err = err
-		up.Transport.Close() // wakes the reader of the answer
+		up.Break() // wakes the reader of the answer
 	}
 }
 
 // pumped ends the pump. From now on the endpoint is to answer.
-func (x *Exchange) pumped() {
+func (x *Exchange) pumped(up *upstream.Conn) {
+	up.Drop()
 	if x.awaiting {
-		x.setUpstreamDeadline(x.settings.Timeouts.ResponseHead)
+		x.limitTry()
+		x.setUpstreamDeadline(x.headSilence())
 	}
 	x.body.running = false
+	if x.body.replay.over {
+		x.body.replay.forget(x.loop.loop)
+	}
 	x.body.ended.Broadcast()
 	x.siblingEnded()
 }

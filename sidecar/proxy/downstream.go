@@ -10,8 +10,10 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/sidecar/detect"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
+	"github.com/larboard-proxy/larboard/sidecar/proxyproto"
 )
 
 // Downstream is one accepted connection. While it waits for its next request it
@@ -21,13 +23,17 @@ type Downstream struct {
 	tls      *engine.TLS // nil: plain
 	listener *Listener
 	loop     *loopState
-	peer     *peer // nil: none has proven itself
+	peer     *peer              // nil: none has proven itself
+	proxied  *proxyproto.Header // what a proxy in front has said of the client; nil: nothing
 	onReady  func()
 	next     *Downstream // the loop's list, for draining
 	prev     *Downstream
-	expires  int64 // Nanos from which each answer announces the close; 0: never
+	expires  int64    // Nanos from which each answer announces the close; 0: never
+	streams  *streams // of HTTP/2; nil: HTTP/1, or not known yet
+	peeked   *peeked
 	state    connState
 	inbound  bool
+	begun    bool // it is known what is spoken
 }
 
 // peer is who has proven itself in the handshake.
@@ -43,11 +49,12 @@ type peer struct {
 type connState uint8
 
 const (
-	stateNew      connState = iota // a TLS handshake is due
+	stateNew      connState = iota // a PROXY header or a TLS handshake is due
 	stateShaking                   // a task is at it
 	stateReady                     // for a request, or as a tunnel
 	stateIdle                      // between requests
 	stateExchange                  // a task owns it
+	stateStreams                   // HTTP/2
 	stateClosed
 )
 
@@ -73,6 +80,11 @@ func (d *Downstream) PeerID() string {
 func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 	ls := l.proxy.loops[loop.Index()]
 	conf := l.conf.Load()
+	proxied := conf.Proxied.has(c) // the client's address is not known yet
+	if !proxied && !l.mayConnect(ls, conf, c.Remote().Addr()) {
+		l.tooFast(ls, c)
+		return
+	}
 	if r := l.admit(conf); r != policy.None {
 		l.turnAway(ls, c, r)
 		return
@@ -82,16 +94,27 @@ func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 	d.inbound = conf.Inbound
 	ls.track(d)
 	switch {
-	case conf.TLS != nil:
+	case conf.TLS != nil || proxied:
 		d.wait(conf.Timeouts.RequestHead)
 	case conf.Protocol == TCP:
 		d.state = stateReady
 		loop.Go("tunnel", d.serveTCP)
 	default:
-		d.state = stateIdle
-		d.raw.ReadWithin(conf.Timeouts.RequestHead)
-		d.ready() // the request may have come with the connection
+		d.listen(conf)
 	}
+}
+
+// listen begins with what is plain text. The request may have come with the connection.
+func (d *Downstream) listen(conf *ListenerConfig) {
+	d.state = stateIdle
+	if conf.Protocol == Auto {
+		d.raw.ReadWithin(conf.firstByte())
+		d.onReady = d.detect
+		d.detect()
+		return
+	}
+	d.raw.ReadWithin(conf.Timeouts.RequestHead)
+	d.ready()
 }
 
 // wait leaves the connection without task and buffers until it is readable.
@@ -118,14 +141,19 @@ func (d *Downstream) ready() {
 	}
 	if d.state == stateNew {
 		d.state = stateShaking
-		d.loop.loop.Go("handshake", d.handshake)
+		d.loop.loop.Go("handshake", d.open)
 		return
 	}
-	x := d.exchange()
-	if d.tls == nil && !d.begin(x) {
-		return
+	roomy := d.peeked != nil || d.loop.loop.HasRoom(firstRead)
+	switch {
+	case d.tls != nil || !roomy && d.begun: // its task waits for room
+		d.servedBy(d.loop.loop.Go("http", d.exchange().serve))
+	case !roomy:
+		d.state = stateReady
+		d.loop.loop.Go("http", d.beginLater)
+	default:
+		d.begin()
 	}
-	d.servedBy(d.loop.loop.Go("http", x.serve))
 }
 
 // contain turns a panic where there is no exchange into the end of the connection.
@@ -141,33 +169,43 @@ func (d *Downstream) exchange() *Exchange {
 	d.state = stateExchange
 	x := d.loop.exchange()
 	x.Down = d
-	x.server.Init(d.transport(), d.loop.loop, &d.listener.conf.Load().HTTP)
+	x.http1.init(d)
+	x.server = &x.http1
 	return x
 }
 
 // begin reads what made the connection readable. If it is nothing after all, or the
 // client has gone, there is no exchange, and a connection that stays waits without
 // a task.
-func (d *Downstream) begin(x *Exchange) bool {
-	l := d.loop.loop
-	if !l.HasRoom(firstRead) {
-		return true // its task waits for room
+func (d *Downstream) begin() {
+	buf, n, v, more := d.peek()
+	switch {
+	case !more:
+	case v == detect.HTTP2:
+		d.serveStreams(d.listener.conf.Load(), buf, n)
+	default:
+		x := d.exchange()
+		x.http1.Begin(buf, n)
+		d.servedBy(d.loop.loop.Go("http", x.serve))
 	}
-	buf := l.Buffer(firstRead)
-	n, err := d.raw.TryRead(buf)
-	if n > 0 {
-		x.server.Begin(buf, n)
-		return true
+}
+
+// beginLater is begin on a task, which waits for room first.
+func (d *Downstream) beginLater(t *engine.Task) {
+	defer d.contain("connection")
+	if err := d.raw.AwaitInput(firstRead); err != nil {
+		d.close()
+		return
 	}
-	l.Release(buf)
-	d.loop.recycle(x)
-	d.state = stateIdle
-	if err == engine.ErrWouldBlock {
-		d.raw.OnReadable(d.onReady) // under the deadline that it has
-		return false
+	switch buf, n, v, more := d.peek(); {
+	case !more:
+	case v == detect.HTTP2:
+		d.serveStreams(d.listener.conf.Load(), buf, n)
+	default:
+		x := d.exchange()
+		x.http1.Begin(buf, n)
+		x.serveOn(t)
 	}
-	d.close()
-	return false
 }
 
 // firstRead is the codec's buffer towards clients.
@@ -179,11 +217,21 @@ func (d *Downstream) idle() {
 	d.wait(d.listener.conf.Load().Timeouts.KeepAlive)
 }
 
-// handshake makes the connection a TLS one, and goes on with its protocol.
-func (d *Downstream) handshake(t *engine.Task) {
+// open reads a PROXY header and makes the connection a TLS one, as far as they are asked
+// for, and goes on with its protocol.
+func (d *Downstream) open(t *engine.Task) {
 	defer d.contain("handshake")
 	conf := d.listener.conf.Load()
-	err := d.secure(conf)
+	var err error
+	if conf.Proxied.has(d.raw) {
+		err = d.readProxied(conf.Timeouts.RequestHead)
+		if err == nil && !d.listener.mayConnect(d.loop, conf, d.client().Addr()) {
+			err = errTooFast()
+		}
+	}
+	if err == nil && conf.TLS != nil {
+		err = d.secure(conf)
+	}
 	if err == nil {
 		d.servedBy(t)
 		// By what is in force now: it may have changed during the handshake.
@@ -196,11 +244,16 @@ func (d *Downstream) handshake(t *engine.Task) {
 		return
 	}
 	d.state = stateReady
-	if conf.Protocol == TCP {
+	switch {
+	case conf.Protocol == TCP:
 		d.serveTCP(t)
-		return
+	case d.tls == nil:
+		d.listen(conf)
+	case conf.Protocol == Auto && !d.agreed():
+		newRace(d).serve(t)
+	default:
+		d.converse(t, conf)
 	}
-	d.exchange().serveOn(t)
 }
 
 func (d *Downstream) secure(conf *ListenerConfig) error {
@@ -271,7 +324,7 @@ func (x *Exchange) headError(err error) error {
 	case err == nil:
 		return nil
 	case err == io.EOF, errors.Is(err, engine.ErrDrain),
-		policy.ReasonOf(err) == policy.RequestTimeout && x.server.Buffered() == 0:
+		policy.ReasonOf(err) == policy.RequestTimeout && x.http1.Buffered() == 0:
 		return errNoRequest
 	}
 	return err
@@ -290,6 +343,7 @@ func (d *Downstream) close() {
 	}
 	d.state = stateClosed
 	d.transport().Close()
+	d.unpeek()
 	d.loop.untrack(d)
 }
 

@@ -46,6 +46,7 @@ func (s *loopState) drain() {
 		if waiting && d.listener.closed.Load() {
 			d.wait(drainIdle)
 		}
+		d.endStreams()
 	}
 }
 

@@ -31,21 +31,22 @@ func (x *Exchange) run() (keep bool) {
 		x.answer(err) // 5. or the proxy's own answer
 	}
 	x.settle(err) // 6. siblings ended, connection returned or closed
-	x.finish(err) // 7. record: counters, log line
-	return x.Down.state == stateExchange && x.server.KeepAlive() && x.task.Err() == nil
+	x.finish(err) // 7. record: counters, log lines, span, decision
+	return x.stream == nil && x.Down.state == stateExchange && x.http1.KeepAlive() && x.task.Err() == nil
 }
 
 // receive reads the request head. errNoRequest: the client left without one.
 func (x *Exchange) receive() error {
 	d := x.Down
 	x.conf = d.listener.conf.Load()
-	d.raw.ReadWithin(x.conf.Timeouts.RequestHead)
+	x.server.ReadWithin(x.conf.Timeouts.RequestHead)
 	x.start = x.loop.loop.Nanos()
-	x.in, x.out = x.server.BytesIn()-uint64(x.server.Buffered()), x.server.BytesOut()
 	err := x.server.ReadHead(&x.Req)
 	x.record.RequestHead = x.since(x.start)
 	if err == nil {
+		x.grpc = isCall(&x.Req)
 		x.body.expect(&x.Req)
+		x.joinTrace()
 	}
 	return x.headError(err)
 }
@@ -61,12 +62,17 @@ func (x *Exchange) decide() error {
 		return &policy.Error{Reason: policy.NoRoute, Side: policy.Downstream, Phase: policy.PhaseRoute}
 	}
 	x.Route = x.conf.Routes[i]
+	x.Route.Service.Repeats.Enter()
+	x.entered = true
 	if err := x.loop.mayBegin(); err != nil {
 		return err
 	}
 	x.settings = x.Route.Service.Settings()
 	if x.settings.Timeouts.Request > 0 {
 		x.until = x.start + int64(x.settings.Timeouts.Request)
+	}
+	if err := x.heedTimeout(); err != nil {
+		return err
 	}
 	for _, s := range x.Route.Steps {
 		if err := s.Request(x); err != nil {
@@ -81,24 +87,14 @@ func (x *Exchange) attempts() error {
 	if err := x.body.begin(x); err != nil {
 		return err
 	}
-	x.Down.raw.WatchAbort(x.task)
-	var last error
+	x.server.WatchAbort(x.task)
 	for {
 		err := x.attempt()
-		if err == nil {
-			return nil
-		}
-		if x.up == nil && x.choice.Service == nil && last != nil {
-			return last // no endpoint is left: what the last one did is the news
-		}
-		if x.choice.Service != nil {
-			x.loop.proxy.refusedEndpoint(x.choice, err)
-		}
-		if !x.again(err) {
+		again, err := x.repeat(err)
+		if !again {
+			x.decided()
 			return err
 		}
-		x.letGo(err)
-		last = err
 	}
 }
 
@@ -113,8 +109,8 @@ func (x *Exchange) respond() error {
 		return x.tunnel()
 	}
 	x.closeIfLast()
-	x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
-	server := &x.server
+	server := x.server
+	server.WriteWithin(x.clientSilence())
 	if err := server.WriteHead(&x.Resp); err != nil {
 		return err
 	}
@@ -122,25 +118,5 @@ func (x *Exchange) respond() error {
 		x.sent = true
 		return server.Flush()
 	}
-	for {
-		if x.up.Buffered() == 0 { // the head is not held back for a body that is slow
-			x.sent = true
-			if err := server.Flush(); err != nil {
-				return err
-			}
-			if err := x.spliceAnswer(); err != errCopy {
-				return err
-			}
-		}
-		x.setUpstreamDeadline(x.settings.Timeouts.Body)
-		p, end, err := x.up.ReadBody()
-		if err != nil {
-			return x.bodyError(err)
-		}
-		x.sent = true
-		x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
-		if err := relay(server, p, end, x.up.Trailers()); err != nil || end {
-			return err
-		}
-	}
+	return x.streamBody()
 }

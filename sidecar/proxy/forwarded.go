@@ -26,7 +26,7 @@ func (f *Forwarded) Request(x *Exchange) error {
 		h.Del(message.NameForwarded)
 		h.Del(message.NameXRealIP)
 	}
-	if client := x.Down.raw.Remote().Addr(); client.IsValid() { // that of a Unix socket has no address
+	if client := x.Down.client().Addr(); client.IsValid() { // that of a Unix socket has no address
 		x.text = client.Unmap().WithZone("").AppendTo(x.text[:0])
 		h.Append(message.NameXForwardedFor, "", x.text)
 	}

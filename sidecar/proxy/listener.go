@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -10,8 +11,10 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/larboard-proxy/larboard/policy/authz"
+	"github.com/larboard-proxy/larboard/policy/retry"
 	"github.com/larboard-proxy/larboard/policy/route"
 	"github.com/larboard-proxy/larboard/sidecar/http1"
+	"github.com/larboard-proxy/larboard/sidecar/http2"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
@@ -23,9 +26,10 @@ type Protocol uint8
 const (
 	HTTP Protocol = iota
 	TCP
+	Auto // what is HTTP by its first bytes, and the rest as TCP
 )
 
-func (p Protocol) String() string { return [...]string{"http", "tcp"}[p] }
+func (p Protocol) String() string { return [...]string{"http", "tcp", "auto"}[p] }
 
 // Snapshot is everything that a configuration asks of the data plane. It is
 // immutable; Proxy.Apply swaps it in.
@@ -46,21 +50,48 @@ type ListenerConfig struct {
 	Bind      Bind
 	Protocol  Protocol
 	Inbound   bool // to our workload, or from the outside
+	Detect    Detect
+	Proxied   Proxied
 	// TLS is asked at each handshake; nil: plain text.
 	TLS func() (TLSMaterial, error)
 	// Allow decides who may call; nil: nobody is asked.
 	Allow Authorizer
-	// Table and Routes are the routes of an HTTP listener, by index.
+	// Table and Routes are the routes of requests, by index; none with TCP.
 	Table  *route.Table
 	Routes []*Route
-	// Service takes the connections of a TCP listener.
+	// Service takes the connections that carry no requests; none with HTTP.
 	Service *upstream.Service
+
+	// HideReason keeps the reasons of the proxy's answers from the clients; its routes have the
+	// step of that name.
+	HideReason bool
 
 	// MaxConnections bounds the listener's own; 0: no limit.
 	MaxConnections int64
+	// ConnectionRate bounds how fast connections are taken, ByAll or BySource; nil: no bound.
+	ConnectionRate *RateLimit
+
+	// Tracing is nil where traces are not taken part in.
+	Tracing *Tracing
 
 	Timeouts Timeouts
 	HTTP     http1.ServerOptions
+	// HTTP2 is nil where only HTTP/1 is spoken.
+	HTTP2 *http2.Options
+}
+
+// Detect is how Auto finds out what a client speaks.
+type Detect struct {
+	// ServerFirst: a client that is silent for Within is connected to the service, whose
+	// endpoint may be the one who speaks first.
+	ServerFirst bool
+	Within      time.Duration
+}
+
+// Proxied are the clients whose connections begin with the header of the PROXY protocol.
+type Proxied struct {
+	From []netip.Prefix
+	Unix bool // those that come over Unix sockets
 }
 
 // Bind is how addresses are taken. Of a socket that is there already a change has an effect
@@ -101,6 +132,8 @@ type Route struct {
 	Name    string
 	Service *upstream.Service
 	Steps   []Step
+	// Retries replaces the service's; nil: those.
+	Retries *retry.Policy
 }
 
 // Step is one feature of a route. What is not configured is not among a route's

@@ -6,8 +6,10 @@ import (
 
 	crand "crypto/rand"
 
+	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
+	"github.com/larboard-proxy/larboard/sidecar/http2"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
 
@@ -23,23 +25,36 @@ type loopState struct {
 	conns    Downstream // head of the list of live connections
 	review   review     // the pass of Reauthorize over them
 
-	turnedAway int // connections that are being told of a limit
+	turnedAway int                  // connections that are being told of a limit
+	refusal    observability.Record // what witness tells; used again
 }
 
 func newLoopState(p *Proxy, l *engine.Loop) *loopState {
-	var seed [32]byte
-	crand.Read(seed[:])
-	s := &loopState{proxy: p, loop: l, index: l.Index(), random: rand.NewChaCha8(seed)}
+	s := &loopState{proxy: p, loop: l, index: l.Index(), random: newRandom()}
 	s.upstream = upstream.NewLocal(l, func(service string, r policy.Reason) { p.meter.UpstreamConn(s.index, service, r) })
+	s.upstream.OnBroken(s.brokenUpstream)
 	s.conns.next, s.conns.prev = &s.conns, &s.conns
 	return s
+}
+
+func newRandom() *rand.ChaCha8 {
+	var seed [32]byte
+	crand.Read(seed[:])
+	return rand.NewChaCha8(seed)
+}
+
+// brokenUpstream counts and logs a shared connection that was ended for what its endpoint
+// did.
+func (s *loopState) brokenUpstream(service, endpoint string, err error) {
+	s.proxy.meter.UpstreamAbuse(s.index, service, policy.ReasonOf(err))
+	s.proxy.refusals.log("connection to endpoint ended", endpoint, err, "service", service, "endpoint", endpoint)
 }
 
 // maxFree bounds the exchanges kept for reuse, keptHead the memory of each head in
 // them: after a burst of heads as large as the limits allow, little stays.
 const (
-	maxFree  = 256
-	keptHead = 16 << 10
+	maxFree  = 1024
+	keptHead = 8 << 10
 )
 
 func (s *loopState) exchange() *Exchange {
@@ -50,7 +65,7 @@ func (s *loopState) exchange() *Exchange {
 		return x
 	}
 	x := &Exchange{loop: s}
-	x.serve = x.serveOn
+	x.serve, x.serveStream = x.serveOn, x.serveStreamOn
 	x.body.run = x.pumpBody
 	return x
 }
@@ -59,7 +74,13 @@ func (s *loopState) recycle(x *Exchange) {
 	x.reset()
 	x.Req.Trim(keptHead)
 	x.Resp.Trim(keptHead)
-	x.server.Release()
+	if x.stream != nil {
+		x.stream.Close()
+		x.stream = nil
+	} else {
+		x.http1.Release()
+	}
+	x.server = nil
 	x.Down = nil
 	if len(s.free) < maxFree {
 		s.free = append(s.free, x)
@@ -77,6 +98,7 @@ func (p *Proxy) GiveBack() {
 }
 
 func (s *loopState) giveBack() {
+	http2.GiveBack(s.loop)
 	if n := min(len(s.free), keptExchanges); n < cap(s.free) {
 		s.free = append(make([]*Exchange, 0, keptExchanges), s.free[:n]...)
 	}

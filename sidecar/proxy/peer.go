@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/larboard-proxy/larboard/policy"
 )
@@ -16,10 +17,12 @@ var errPeer = errors.New("said by the endpoint's own proxy")
 // answer that a workload passed on from somebody else says nothing about itself, so
 // the field is taken out of it.
 func (x *Exchange) heed() error {
-	if x.Resp.Status < 500 {
+	x.try.doubtful = false
+	if x.Resp.Status < 500 && (x.told == policy.GRPCNone || x.told == policy.GRPCOK) {
 		return nil
 	}
 	code, ok := x.Resp.Lookup(ReasonHeader)
+	x.try.doubtful = ok && !unprocessed(string(code))
 	switch {
 	case !ok:
 		return nil
@@ -35,9 +38,22 @@ func (x *Exchange) heed() error {
 // unseen are the reasons for which the workload has not seen the request, unless as
 // one that may be repeated; half are those for which it may have.
 var (
-	unseen = [...]policy.Reason{policy.NoEndpoints, policy.NoHealthyEndpoint, policy.ConnectFailed, policy.ConnectTimeout, policy.IntentionsUnknown}
-	half   = [...]policy.Reason{policy.UpstreamReset, policy.UpstreamClosed, policy.Draining}
+	unseen = [...]policy.Reason{policy.NoEndpoints, policy.NoHealthyEndpoint, policy.BreakerOpen, policy.ConnectFailed, policy.ConnectTimeout,
+		policy.IntentionsUnknown}
+	half = [...]policy.Reason{policy.UpstreamReset, policy.UpstreamClosed, policy.Draining}
 )
+
+// unprocessed reports whether a proxy that gives this reason has not let anybody process the
+// request. It is asked where a status alone would allow a repeat, so that what is not proven
+// is believed all the same: it only forbids.
+func unprocessed(code string) bool {
+	for _, r := range [...]policy.Reason{policy.EndpointLimit, policy.UpstreamRefused, policy.RateLimited, policy.QuotaUnavailable} {
+		if r.String() == code {
+			return true
+		}
+	}
+	return slices.ContainsFunc(unseen[:], func(r policy.Reason) bool { return r.String() == code })
+}
 
 // undelivered is the error of an answer that a peer's proxy gave in place of its
 // workload, or nil where nothing follows for the endpoint.

@@ -14,7 +14,7 @@ func TestUndelivered(t *testing.T) {
 	const unseen, maybe = "not seen", "maybe processed"
 	want := map[policy.Reason]string{
 		policy.NoEndpoints: unseen, policy.NoHealthyEndpoint: unseen, policy.ConnectFailed: unseen, policy.ConnectTimeout: unseen,
-		policy.EndpointLimit: unseen, policy.IntentionsUnknown: unseen,
+		policy.EndpointLimit: unseen, policy.IntentionsUnknown: unseen, policy.BreakerOpen: unseen,
 		policy.UpstreamReset: maybe, policy.UpstreamClosed: maybe, policy.Draining: maybe,
 	}
 	for _, r := range policy.Reasons() {

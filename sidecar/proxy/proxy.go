@@ -15,6 +15,7 @@ import (
 
 	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/policy/retry"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
@@ -27,8 +28,19 @@ type Meter interface {
 	Refused(loop int, listener string, r policy.Reason)
 	// Cut tells of a live connection whose peer may not be connected any more.
 	Cut(loop int, listener string, r policy.Reason)
+	// HTTP2Abuse tells of a connection that a protection of HTTP/2 has ended.
+	HTTP2Abuse(loop int, listener string, r policy.Reason)
+	// UpstreamAbuse tells of a shared connection that was ended for what its endpoint did.
+	UpstreamAbuse(loop int, service string, r policy.Reason)
 	// UpstreamConn tells of an attempt to connect to an endpoint; None: it succeeded.
 	UpstreamConn(loop int, service string, r policy.Reason)
+	// Limited tells of a request or a connection that a rate limit has refused.
+	Limited(loop int, listener, limit string)
+	// Quota tells what became of a question to the rate limit service: ok, over_limit, known, busy,
+	// timeout or error.
+	Quota(loop int, result string)
+	// Retry tells that an attempt was to be repeated, and what became of it.
+	Retry(loop int, service string, c retry.Cause, r retry.Result)
 	// ForgetEndpoint drops what was counted of an endpoint that has gone.
 	ForgetEndpoint(loop int, service, endpoint string)
 }
@@ -48,6 +60,7 @@ type Options struct {
 type Proxy struct {
 	engine    *engine.Engine
 	observers []observability.Observer
+	witnesses []observability.RefusalObserver // of observers
 	meter     Meter
 	log       *slog.Logger
 	loops     []*loopState
@@ -70,6 +83,11 @@ func New(o Options) *Proxy {
 	p := &Proxy{engine: o.Engine, observers: o.Observers, meter: o.Meter, log: o.Log, listeners: map[string]*Listener{}}
 	if p.turnedAway = o.TurnedAway; p.turnedAway <= 0 {
 		p.turnedAway = 64
+	}
+	for _, one := range o.Observers {
+		if r, ok := one.(observability.RefusalObserver); ok {
+			p.witnesses = append(p.witnesses, r)
+		}
 	}
 	p.refusals.init(o.Log)
 	for _, l := range o.Engine.Loops() {

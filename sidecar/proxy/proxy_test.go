@@ -19,6 +19,7 @@ import (
 	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/policy/retry"
 	"github.com/larboard-proxy/larboard/policy/route"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/http1"
@@ -41,6 +42,11 @@ type recorder struct {
 	all     []observability.Record
 	refused []policy.Reason
 	cut     []policy.Reason
+	abuse   []policy.Reason
+	broken  []policy.Reason
+	limited []string // listener and limit
+	quota   []string
+	repeats []string
 	conns   atomic.Int64
 }
 
@@ -49,6 +55,7 @@ func (r *recorder) Observe(rec *observability.Record) {
 	defer r.mu.Unlock()
 	c := *rec
 	c.Method, c.Path = append([]byte(nil), rec.Method...), append([]byte(nil), rec.Path...)
+	c.Tries = append([]observability.Try(nil), rec.Tries...)
 	r.all = append(r.all, c)
 }
 func (r *recorder) Conn(_ int, _ string, delta int) { r.conns.Add(int64(delta)) }
@@ -57,8 +64,33 @@ func (r *recorder) Cut(_ int, _ string, reason policy.Reason) {
 	defer r.mu.Unlock()
 	r.cut = append(r.cut, reason)
 }
+func (r *recorder) HTTP2Abuse(_ int, _ string, reason policy.Reason) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.abuse = append(r.abuse, reason)
+}
+func (r *recorder) UpstreamAbuse(_ int, _ string, reason policy.Reason) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.broken = append(r.broken, reason)
+}
 func (r *recorder) UpstreamConn(int, string, policy.Reason) {}
 func (r *recorder) ForgetEndpoint(int, string, string)      {}
+func (r *recorder) Limited(_ int, listener, limit string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.limited = append(r.limited, listener+" "+limit)
+}
+func (r *recorder) Quota(_ int, result string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.quota = append(r.quota, result)
+}
+func (r *recorder) Retry(_ int, _ string, c retry.Cause, result retry.Result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.repeats = append(r.repeats, c.String()+" "+result.String())
+}
 func (r *recorder) Refused(_ int, _ string, reason policy.Reason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -83,7 +115,14 @@ func (r *recorder) last(t *testing.T, n int) observability.Record {
 func settings() *upstream.Settings {
 	return &upstream.Settings{Balance: "round_robin", Timeouts: upstream.Timeouts{
 		Connect: time.Second, ResponseHead: 5 * time.Second, Body: 5 * time.Second, Idle: 30 * time.Second, Tunnel: 10 * time.Second,
-	}, HTTP: http1.ClientOptions{Limits: http1.DefaultLimits()}}
+	}, HTTP: http1.ClientOptions{Limits: http1.DefaultLimits()}, Retries: retries()}
+}
+
+// retries are the defaults of a configuration.
+func retries() *retry.Policy {
+	return &retry.Policy{Attempts: 3, On: retry.Of(retry.ConnectFailure, retry.RefusedStream, retry.Reset),
+		Backoff: retry.Backoff{Base: 25 * time.Millisecond, Max: 250 * time.Millisecond},
+		Budget:  retry.Limits{Percent: 20, Min: 3}, Replay: 64 << 10}
 }
 
 // kind is what the tests of this run are for: `make test-goroutines` sets it.

@@ -79,6 +79,7 @@ func (s *loopState) judgeCallers() bool {
 		if err := d.judge(d.listener.conf.Load()); err != nil {
 			d.cut(err)
 		}
+		d.endStreams() // a reload has taken its listener away
 	}
 	return true
 }
@@ -111,9 +112,15 @@ func (d *Downstream) stillProven(conf *ListenerConfig) error {
 func (d *Downstream) cut(err error) {
 	p := d.loop.proxy
 	p.meter.Cut(d.loop.index, d.listener.name, policy.ReasonOf(err))
-	p.refusals.log("connection cut", d.listener.name, err, "listener", d.listener.name, "client", d.raw.RemoteName())
-	if d.state == stateIdle {
+	p.refusals.log("connection cut", d.listener.name, err, "listener", d.listener.name, "client", d.clientName())
+	p.witness(d, err)
+	switch d.state {
+	case stateIdle:
 		d.close()
+		return
+	case stateStreams:
+		d.peer.cut = true
+		d.streams.sever(err)
 		return
 	}
 	d.peer.cut = true

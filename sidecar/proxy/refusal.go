@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
 
+	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
@@ -20,18 +22,37 @@ import (
 func (p *Proxy) refused(d *Downstream, err error) {
 	name := d.listener.name
 	p.meter.Refused(d.loop.index, name, policy.ReasonOf(err))
-	p.refusals.log("connection refused", name, err, "listener", name, "client", d.raw.RemoteName())
+	p.refusals.log("connection refused", name, err, "listener", name, "client", d.clientName())
+	p.witness(d, err)
+}
+
+// witness tells the observers of a connection that was ended for err.
+func (p *Proxy) witness(d *Downstream, err error) {
+	d.loop.witness(d.listener, err, d.client(), d.unix(), d.PeerID())
+}
+
+func (s *loopState) witness(l *Listener, err error, client netip.AddrPort, unix bool, peerID string) {
+	if len(s.proxy.witnesses) == 0 {
+		return
+	}
+	r := &s.refusal
+	*r = observability.Record{Loop: s.index, Listener: l.name, Inbound: l.conf.Load().Inbound, Reason: policy.ReasonOf(err), Side: sideOf(err),
+		Err: err, Start: s.loop.Now(), Client: client, Unix: unix, PeerID: peerID}
+	for _, o := range s.proxy.witnesses {
+		o.ObserveRefusal(r)
+	}
+	*r = observability.Record{}
 }
 
 // refusedCaller logs a request of somebody who is authentic and not allowed.
 func (p *Proxy) refusedCaller(d *Downstream, err error) {
 	name := d.listener.name
-	p.refusals.log("request refused", name, err, "listener", name, "client", d.raw.RemoteName())
+	p.refusals.log("request refused", name, err, "listener", name, "client", d.clientName())
 }
 
 // refusedEndpoint logs an endpoint with which no mesh connection could be made,
 // where that is what err says: our side refused the endpoint, or the endpoint us.
-func (p *Proxy) refusedEndpoint(c upstream.Choice, err error) {
+func (p *Proxy) refusedEndpoint(c *upstream.Choice, err error) {
 	switch policy.ReasonOf(err) {
 	case policy.UpstreamTLS, policy.UpstreamTLSIdentity:
 		p.refusals.log("endpoint refused", c.Member.Address, err, "service", c.Service.Name, "endpoint", c.Member.Address)

@@ -64,4 +64,5 @@ func (l *Listener) full(loop int, c *engine.Conn, r policy.Reason) {
 	l.proxy.meter.Refused(loop, l.name, r)
 	err := &policy.Error{Reason: r, Side: policy.Downstream, Phase: policy.PhaseAccept, Err: fmt.Errorf("%d connections are open", limit)}
 	l.proxy.refusals.log("connection refused", l.name, err, "listener", l.name, "client", c.RemoteName())
+	l.proxy.loops[loop].witness(l, err, c.Remote(), c.Unix(), "")
 }

@@ -15,14 +15,16 @@ func (x *Exchange) serveOn(t *engine.Task) {
 	defer x.contain(d)
 	for x.run() {
 		x.reset()
-		if x.server.Idle() {
+		if x.http1.Idle() {
 			x.loop.recycle(x)
 			d.idle()
 			return
 		}
 	}
-	lingering := x.sent && !x.body.read
-	x.server.SetClose() // no request follows, so nothing that is buffered is kept
+	// What is not read, of a body or of requests behind it, makes a close a reset. A task that
+	// was cancelled can wait for nothing, and the pump of its body may still be reading.
+	lingering := t.Err() == nil && x.sent && (!x.body.read || x.http1.Buffered() > 0 || d.transport().Pending())
+	x.http1.SetClose() // no request follows, so nothing that is buffered is kept
 	x.leave()
 	if lingering {
 		d.linger()
@@ -49,6 +51,6 @@ func (x *Exchange) contain(d *Downstream) {
 	}
 	x.settle(err)
 	x.finish(err)
-	x.server.SetClose()
+	x.http1.SetClose()
 	x.leave()
 }

@@ -64,6 +64,26 @@ func TestSimPanicEndsItsExchangeOnly(t *testing.T) {
 	}
 }
 
+// TestSimLastAnswerOutlivesPipelinedRequests: the answer that announces the close arrives
+// whole, although the client has sent more requests, which nobody reads any more.
+func TestSimLastAnswerOutlivesPipelinedRequests(t *testing.T) {
+	body := strings.Repeat("0123456789", 5_000)
+	for _, behind := range []string{get1("/2"), "PATCH /2 HTTP/1.1\r\nHost: api\r\nContent-Length: 50000\r\n\r\n" + body} {
+		o := calm()
+		o.SendBuffer, o.ReceiveBuffer = 16<<10, 8<<10
+		s := newStage(t, o, HTTP, nil, originAddr)
+		s.origin(originAddr, func(p *sim.Peer, _ request) {
+			s.proxy.Drain(true)
+			p.Send(ok(body))
+		})
+		p := s.dial(get1("/1") + behind)
+		if a := s.answered(p, 1, time.Minute); a[0].body != body || !a[0].close {
+			t.Errorf("%d bytes, close %v", len(a[0].body), a[0].close)
+		}
+		p.Close()
+	}
+}
+
 // TestSimForcedDrain cuts everything that can be under way, at its deadline. Nothing stays
 // behind (stage.end), and each record says why.
 func TestSimForcedDrain(t *testing.T) {
@@ -118,4 +138,30 @@ func TestSimForcedDrain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSimCancelledAmidAnUpload: an exchange whose task is cancelled cannot wait for the pump of
+// its body, and nobody else reads from its client then.
+func TestSimCancelledAmidAnUpload(t *testing.T) {
+	var running *Exchange
+	s := newStage(t, calm(), HTTP, func(c *ListenerConfig, _ *upstream.Settings) {
+		c.Routes[0].Steps = append(c.Routes[0].Steps, hooks{request: func(x *Exchange) error { running = x; return nil }})
+	}, originAddr)
+	s.w.Host("10.0.2.1").Serve(originAddr, func(p *sim.Peer) {
+		p.Take()
+		if p.Over() {
+			p.Close()
+		}
+	})
+	p := s.dial("POST / HTTP/1.1\r\nHost: api\r\nContent-Length: 100\r\n\r\nhalf")
+	s.until(time.Second, "the body flows", func() bool { return running != nil && running.body.running })
+	x := running
+	x.loop.loop.Post(func() {
+		x.task.Cancel(&policy.Error{Reason: policy.UpstreamTLSIdentity, Side: policy.Upstream, Phase: policy.PhaseWait, MaybeProcessed: true})
+	})
+	if r := s.reason(1); r != policy.UpstreamTLSIdentity {
+		t.Errorf("reason %v", r)
+	}
+	s.until(time.Second, "the end", p.Over)
+	p.Close()
 }

@@ -124,6 +124,37 @@ func TestSimContinue(t *testing.T) {
 		}
 		p.Reset()
 	})
+	t.Run("granted once", func(t *testing.T) { // however many endpoints see the body
+		const dying = "10.0.2.2:80"
+		s := newStage(t, calm(), HTTP, repeating(onErrors), dying, originAddr)
+		for _, addr := range []string{dying, originAddr} {
+			s.w.Host(addr[:len(addr)-3]).Serve(addr, func(p *sim.Peer) {
+				switch {
+				case strings.HasSuffix(p.Got(), "\r\n\r\n"):
+					p.Send("HTTP/1.1 100 Continue\r\n\r\n")
+				case strings.HasSuffix(p.Got(), "body") && addr == dying:
+					p.Close()
+				case strings.HasSuffix(p.Got(), "body"):
+					p.Take()
+					p.Send("HTTP/1.1 100 Continue\r\n\r\n" + ok("thanks"))
+				}
+				if p.Over() {
+					p.Close()
+				}
+			})
+		}
+		for range 2 { // one of them begins at the endpoint that dies
+			p := s.dial(strings.Replace(head, "POST", "PUT", 1))
+			s.until(time.Minute, "100", func() bool { return p.Got() == "HTTP/1.1 100 Continue\r\n\r\n" })
+			p.Take()
+			p.Send("body")
+			s.until(time.Minute, "the answer", func() bool { return strings.HasSuffix(p.Got(), "thanks") })
+			if strings.Contains(p.Got(), "100 Continue") {
+				t.Errorf("granted again: %q", p.Got())
+			}
+			p.Close()
+		}
+	})
 	t.Run("refused", func(t *testing.T) {
 		s := newStage(t, calm(), HTTP, nil, originAddr)
 		s.w.Host("10.0.2.1").Serve(originAddr, func(p *sim.Peer) {

@@ -19,13 +19,9 @@ const spliceFrom = 256 << 10
 var errCopy = errors.New("not to be spliced")
 
 // newSplice returns nil where one of the connections is not plain.
-func newSplice(dst, src engine.Transport) *engine.Splice {
-	to, plain := dst.(*engine.Conn)
-	if !plain {
-		return nil
-	}
-	from, plain := src.(*engine.Conn)
-	if !plain {
+func newSplice(dst, src end) *engine.Splice {
+	to, from := dst.Plain(), src.Plain()
+	if to == nil || from == nil {
 		return nil
 	}
 	return &engine.Splice{Src: from, Dst: to}
@@ -37,13 +33,13 @@ func (x *Exchange) spliceAnswer() error {
 	if left := x.up.SpliceIn(); left < spliceFrom || x.server.SpliceOut() != left {
 		return errCopy
 	}
-	s := newSplice(x.Down.transport(), x.up.Transport)
+	s := newSplice(x.server, x.up)
 	if s == nil {
 		return errCopy
 	}
 	defer s.End()
 	for {
-		x.setUpstreamDeadline(x.settings.Timeouts.Body)
+		x.setUpstreamDeadline(x.endpointSilence())
 		n, end, err := x.up.ReadSplice(s)
 		if err == engine.ErrNoSplice {
 			return errCopy
@@ -51,7 +47,7 @@ func (x *Exchange) spliceAnswer() error {
 		if err != nil {
 			return x.bodyError(err)
 		}
-		x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
+		x.server.WriteWithin(x.clientSilence())
 		if err := x.server.WriteSplice(s, n, end); err != nil || end {
 			return err
 		}
@@ -63,13 +59,13 @@ func (x *Exchange) spliceRequest(up *upstream.Conn) error {
 	if left := x.server.SpliceIn(); left < spliceFrom || up.SpliceOut() != left {
 		return errCopy
 	}
-	s := newSplice(up.Transport, x.Down.transport())
+	s := newSplice(up, x.server)
 	if s == nil {
 		return errCopy
 	}
 	defer s.End()
 	for {
-		x.Down.raw.ReadWithin(x.conf.Timeouts.Body)
+		x.server.ReadWithin(x.clientSilence())
 		n, end, err := x.server.ReadSplice(s)
 		if err == engine.ErrNoSplice {
 			return errCopy
@@ -79,7 +75,7 @@ func (x *Exchange) spliceRequest(up *upstream.Conn) error {
 			return nil
 		}
 		x.body.read = end
-		up.WriteWithin(x.within(x.settings.Timeouts.Body))
+		up.WriteWithin(x.within(x.endpointSilence()))
 		if up.WriteSplice(s, n, end) != nil || end {
 			return nil
 		}
@@ -88,7 +84,7 @@ func (x *Exchange) spliceRequest(up *upstream.Conn) error {
 
 // carrier moves one direction of a tunnel: copied at first, spliced once much has moved.
 type carrier struct {
-	dst, src *tunnelEnd
+	dst, src end
 	piece    []byte
 	splice   *engine.Splice // nil: copied
 	never    bool
@@ -105,7 +101,7 @@ type spliced interface {
 // read takes the next piece, after moved bytes.
 func (c *carrier) read(moved int64) (n int, end bool, err error) {
 	if c.splice == nil && moved >= spliceFrom && !c.never && c.src.SpliceIn() > 0 && c.dst.SpliceOut() > 0 {
-		c.splice = newSplice(c.dst.transport, c.src.transport)
+		c.splice = newSplice(c.dst, c.src)
 		c.never = c.splice == nil
 	}
 	if c.splice != nil {

@@ -177,7 +177,7 @@ func TestATunnelThatCannotBeMadeIsRecorded(t *testing.T) {
 		}
 		conn.Close()
 	}
-	if rec := r.records.last(t, 3); rec.Reason != policy.ConnectFailed || rec.Side != policy.Upstream || rec.Attempts != 1 {
+	if rec := r.records.last(t, 3); rec.Reason != policy.ConnectFailed || rec.Side != policy.Upstream || rec.Attempts != 3 {
 		t.Errorf("%+v", rec)
 	}
 	r.quiet()

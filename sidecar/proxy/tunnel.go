@@ -11,26 +11,11 @@ import (
 	"github.com/larboard-proxy/larboard/sidecar/http1"
 )
 
-// side is one end of a tunnel: an HTTP stream after its switch of protocols, or a
-// bare connection. end in ReadBody is the peer's FIN, end in WriteBody sends ours.
-type side interface {
-	ReadBody() (p []byte, end bool, err error)
-	WriteBody(p []byte, end bool) error
-	spliced
-}
-
-// tunnelEnd is a side with its connection.
-type tunnelEnd struct {
-	side
-	raw       *engine.Conn
-	transport engine.Transport
-}
-
 // tunnel carries bytes both ways until both ends have closed theirs (half-close
 // is passed on), one fails, or nothing has moved for the idle time. One task
 // serves each direction.
 type tunnel struct {
-	down, up tunnelEnd
+	down, up end // HTTP streams after their switch of protocols, or bare connections
 	idle     time.Duration
 	loop     *loopState
 	moved    int64 // Nanos of the last byte, either way
@@ -58,17 +43,17 @@ func (n *tunnel) run(t *engine.Task) error {
 				n.released()
 			}
 		}()
-		if err := n.copy(&n.up, &n.down, &n.in, policy.Downstream); err != nil {
+		if err := n.copy(n.up, n.down, &n.in, policy.Downstream); err != nil {
 			n.fail(err)
 		} else {
-			n.down.raw.WatchAbort(t) // nobody reads there any more, who would see a reset
+			n.down.WatchAbort(t) // nobody reads there any more, who would see a reset
 		}
 		normal = true
 	})
-	if err := n.copy(&n.down, &n.up, &n.out, policy.Upstream); err != nil {
+	if err := n.copy(n.down, n.up, &n.out, policy.Upstream); err != nil {
 		n.fail(err)
 	} else if n.running {
-		n.up.raw.WatchAbort(sibling)
+		n.up.WatchAbort(sibling)
 	}
 	for n.running {
 		if err := n.ended.Wait(t); err != nil {
@@ -77,12 +62,11 @@ func (n *tunnel) run(t *engine.Task) error {
 			break
 		}
 	}
-	n.down.raw.WatchAbort(nil)
+	n.down.WatchAbort(nil)
 	return n.err
 }
 
-// fail notes the first failure and closes both connections, which ends the other
-// direction.
+// fail notes the first failure and breaks both ends, which ends the other direction.
 func (n *tunnel) fail(err error) {
 	if err == nil {
 		return
@@ -90,16 +74,17 @@ func (n *tunnel) fail(err error) {
 	if n.err == nil {
 		n.err = err
 	}
-	n.down.transport.Close()
-	n.up.transport.Close()
+	r := policy.ReasonOf(n.err)
+	n.down.Abort(r)
+	n.up.Abort(r)
 }
 
 // copy moves bytes from src to dst until src's FIN.
-func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) error {
+func (n *tunnel) copy(dst, src end, count *int64, reader policy.Side) error {
 	c := carrier{dst: dst, src: src}
 	defer c.stop()
 	for {
-		src.raw.ReadWithin(n.idle)
+		src.ReadWithin(n.idle)
 		m, end, err := c.read(*count)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			if n.idle > 0 && time.Duration(n.loop.loop.Nanos()-n.moved) < n.idle {
@@ -113,12 +98,12 @@ func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) err
 		if err != nil {
 			return tunnelError(reader, err)
 		}
-		if end && m == 0 && n.half && plain(dst.transport) {
+		if end && m == 0 && n.half && dst.Plain() != nil {
 			return nil // its close, which comes now, says the same
 		}
 		*count += int64(m)
 		n.moved = n.loop.loop.Nanos()
-		dst.raw.WriteWithin(n.idle)
+		dst.WriteWithin(n.idle)
 		if err := c.write(m, end); errors.Is(err, engine.ErrPeerReset) {
 			return tunnelError(other(reader), engine.ErrPeerReset)
 		} else if err != nil {
@@ -129,11 +114,6 @@ func (n *tunnel) copy(dst, src *tunnelEnd, count *int64, reader policy.Side) err
 			return nil
 		}
 	}
-}
-
-func plain(t engine.Transport) bool {
-	_, is := t.(*engine.Conn)
-	return is
 }
 
 func other(s policy.Side) policy.Side {
@@ -164,29 +144,52 @@ func (x *Exchange) tunnel() error {
 		return err
 	}
 	x.sent = true
-	x.Down.raw.WriteWithin(x.conf.Timeouts.Body)
+	x.server.WriteWithin(x.conf.Timeouts.Body)
 	if err := x.server.Flush(); err != nil {
 		return err
 	}
-	x.Down.raw.WatchAbort(nil)
-	n := tunnel{
-		down: tunnelEnd{&x.server, x.Down.raw, x.Down.transport()},
-		up:   tunnelEnd{x.up, x.up.Raw(), x.up.Transport},
-		idle: x.settings.Timeouts.Tunnel, loop: x.loop, released: x.siblingEnded,
-	}
+	x.server.WatchAbort(nil)
+	up := x.up
+	n := tunnel{down: x.server, up: up, idle: x.settings.Timeouts.Tunnel, loop: x.loop, released: func() {
+		up.Drop()
+		x.siblingEnded()
+	}}
+	up.Hold() // a sibling that could not be waited for outlives the exchange
 	x.siblings++
 	return n.run(x.task)
 }
 
 // bare is a connection without a codec as a tunnel's end.
 type bare struct {
+	raw       *engine.Conn
 	transport engine.Transport
 	loop      *engine.Loop
 	buf       []byte // nil while it waits
+	ready     int    // bytes in buf that have been read for the next ReadBody
 }
 
-// ReadBody implements side.
+// fill reads behind what is ready, without waiting for bytes; it parks only for room for
+// a buffer of size bytes.
+func (b *bare) fill(size int) (int, error) {
+	if b.buf == nil {
+		if q, ok := b.transport.(quieter); ok {
+			if err := q.AwaitInput(size); err != nil {
+				return 0, err
+			}
+		}
+		b.buf = b.loop.Buffer(size)
+	}
+	n, err := b.transport.TryRead(b.buf[b.ready:])
+	b.ready += n
+	return n, err
+}
+
+// ReadBody implements end.
 func (b *bare) ReadBody() ([]byte, bool, error) {
+	if n := b.ready; n > 0 {
+		b.ready = 0
+		return b.buf[:n], false, nil
+	}
 	if err := b.lend(); err != nil {
 		return nil, false, err
 	}
@@ -200,7 +203,7 @@ func (b *bare) ReadBody() ([]byte, bool, error) {
 	return nil, false, err
 }
 
-// WriteBody implements side.
+// WriteBody implements end.
 func (b *bare) WriteBody(p []byte, end bool) error {
 	if len(p) > 0 {
 		if _, err := b.transport.Write(p); err != nil {
@@ -213,13 +216,13 @@ func (b *bare) WriteBody(p []byte, end bool) error {
 	return nil
 }
 
-// SpliceIn implements side.
+// SpliceIn implements end.
 func (b *bare) SpliceIn() int64 { return 1 << 62 }
 
-// SpliceOut implements side.
+// SpliceOut implements end.
 func (b *bare) SpliceOut() int64 { return 1 << 62 }
 
-// ReadSplice implements side.
+// ReadSplice implements end.
 func (b *bare) ReadSplice(s http1.Splicer) (int, bool, error) {
 	b.release()
 	n, err := s.Fill(b.SpliceIn())
@@ -229,10 +232,25 @@ func (b *bare) ReadSplice(s http1.Splicer) (int, bool, error) {
 	return n, false, err
 }
 
-// WriteSplice implements side.
+// WriteSplice implements end.
 func (b *bare) WriteSplice(s http1.Splicer, _ int, end bool) error {
 	if err := s.Flush(); err != nil || !end {
 		return err
 	}
 	return b.transport.CloseWrite()
 }
+
+// ReadWithin implements end.
+func (b *bare) ReadWithin(d time.Duration) { b.raw.ReadWithin(d) }
+
+// WriteWithin implements end.
+func (b *bare) WriteWithin(d time.Duration) { b.raw.WriteWithin(d) }
+
+// WatchAbort implements end.
+func (b *bare) WatchAbort(t *engine.Task) { b.raw.WatchAbort(t) }
+
+// Abort implements end.
+func (b *bare) Abort(r policy.Reason) { abort(b.transport, r) }
+
+// Plain implements end.
+func (b *bare) Plain() *engine.Conn { return plain(b.transport) }

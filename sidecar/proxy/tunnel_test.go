@@ -29,20 +29,20 @@ func TestAPanicInATunnelEndsBothDirections(t *testing.T) {
 	ended := make(chan error, 1)
 	state.loop.Post(func() {
 		state.loop.Go("tunnel", func(task *engine.Task) {
-			end := func() (*engine.Conn, *bare) {
+			dial := func() (*engine.Conn, *bare) {
 				c, err := state.loop.Dial(to, time.Second)
 				if err != nil {
 					t.Error(err)
 					ended <- err
 				}
-				return c, &bare{transport: c, loop: state.loop}
+				return c, &bare{raw: c, transport: c, loop: state.loop}
 			}
-			a, down := end()
-			b, up := end()
+			a, down := dial()
+			b, up := dial()
 			if a == nil || b == nil {
 				return
 			}
-			n := tunnel{down: tunnelEnd{broken{down}, a, a}, up: tunnelEnd{up, b, b}, idle: time.Hour, loop: state}
+			n := tunnel{down: broken{down}, up: up, idle: time.Hour, loop: state}
 			err := n.run(task)
 			down.release()
 			up.release()

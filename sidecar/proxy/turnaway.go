@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/sidecar/detect"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 )
 
@@ -23,6 +24,7 @@ type turnedAway struct {
 	raw    *engine.Conn
 	loop   *loopState
 	reason policy.Reason
+	conf   *ListenerConfig
 	told   bool
 	read   int
 }
@@ -32,12 +34,12 @@ type turnedAway struct {
 func (l *Listener) turnAway(s *loopState, c *engine.Conn, r policy.Reason) {
 	l.full(s.index, c, r)
 	conf := l.conf.Load()
-	if conf.TLS != nil || conf.Protocol == TCP || s.turnedAway >= l.proxy.turnedAway {
+	if conf.TLS != nil || conf.Protocol == TCP || conf.Proxied.has(c) || s.turnedAway >= l.proxy.turnedAway {
 		c.Close()
 		return
 	}
 	s.turnedAway++
-	t := &turnedAway{raw: c, loop: s, reason: r}
+	t := &turnedAway{raw: c, loop: s, reason: r, conf: conf}
 	c.ReadWithin(turnAwayFor)
 	t.ready()
 }
@@ -60,7 +62,7 @@ func (t *turnedAway) drain() bool {
 	for t.read < lingerBytes {
 		n, err := t.raw.TryRead(b)
 		if n > 0 && !t.told {
-			if !t.tell(b[:n]) {
+			if t.conf.Protocol == Auto && detect.Of(b[:n]) != detect.HTTP1 || !t.tell(b[:n]) {
 				return false
 			}
 		}
@@ -82,9 +84,13 @@ func (t *turnedAway) tell(text []byte) bool {
 	t.raw.ReadWithin(turnAwayFor)
 	t.raw.WriteWithin(turnAwayFor)
 	info := t.reason.Info()
-	body := info.Code + ": " + info.Sentence + "\n"
+	body := string(t.conf.appendSentence(nil, info)) + "\n"
+	field := ReasonHeader + ": " + info.Code + "\r\n"
+	if t.conf.HideReason {
+		field = ""
+	}
 	answer := fmt.Sprintf("HTTP/1.1 %d Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"+
-		"Retry-After: 1\r\n%s: %s\r\nContent-Length: %d\r\n\r\n", info.Status, ReasonHeader, info.Code, len(body))
+		"Retry-After: 1\r\n%sContent-Length: %d\r\n\r\n", info.Status, field, len(body))
 	if len(text) < 5 || string(text[:5]) != "HEAD " {
 		answer += body
 	}

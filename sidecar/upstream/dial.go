@@ -10,12 +10,13 @@ import (
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/http1"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
+	"github.com/larboard-proxy/larboard/sidecar/proxyproto"
 )
 
 // dial connects to the choice's endpoint and, in a mesh, proves both sides. The
-// connect timeout covers both.
-func (l *Local) dial(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
-	conn, err := l.connect(c, s, tlsTo)
+// connect timeout covers both. A connection for HTTP/2 has no codec yet.
+func (l *Local) dial(c *Choice, s *Settings, tlsTo *target, w way) (*Conn, error) {
+	conn, err := l.connect(c, s, tlsTo, w)
 	if own := (*policy.Error)(nil); err != nil && errors.As(l.loop.Current().Err(), &own) {
 		err = own // whoever cancelled the task says why
 	}
@@ -23,7 +24,7 @@ func (l *Local) dial(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 	return conn, err
 }
 
-func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
+func (l *Local) connect(c *Choice, s *Settings, tlsTo *target, w way) (*Conn, error) {
 	e := c.Member.Endpoint
 	if !e.Addr.IsValid() && e.Path == "" {
 		return nil, &policy.Error{Reason: policy.ConnectFailed, Side: policy.Upstream, Phase: policy.PhaseConnect,
@@ -45,6 +46,12 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 	conn := &Conn{Endpoint: e, Transport: raw, raw: raw, idleFor: idleFor(s.Timeouts.Idle),
 		service: c.Service, member: c.Member, user: l.loop.Current().Ref()}
 	conn.onIdle = conn.idleEvent
+	if s.SendProxy != 0 {
+		if err := conn.introduce(s.SendProxy, c.For, within); err != nil {
+			raw.Close()
+			return nil, connectError(err)
+		}
+	}
 	if tlsTo != nil {
 		left := within
 		if within > 0 {
@@ -52,19 +59,40 @@ func (l *Local) connect(c Choice, s *Settings, tlsTo *target) (*Conn, error) {
 		}
 		raw.ReadWithin(left)
 		raw.WriteWithin(left)
-		if err := conn.secure(tlsTo); err != nil {
+		chosen, err := conn.secure(tlsTo, w.alpn())
+		if err != nil {
 			raw.Close()
 			return nil, err
 		}
+		w = w.taken(chosen)
 		raw.SetDeadline(time.Time{})
 	}
 	if err := conn.stillExpected(); err != nil {
 		conn.Transport.Close()
 		return nil, err
 	}
-	conn.Client = http1.NewClient(conn.Transport, l.loop, &s.HTTP)
+	if w == overHTTP1 {
+		conn.http1 = http1.NewClient(conn.Transport, l.loop, &s.HTTP)
+		conn.codec = conn.http1
+	}
 	l.live.add(conn)
 	return conn, nil
+}
+
+// introduce begins the connection with the header of the PROXY protocol.
+func (c *Conn) introduce(v proxyproto.Version, o *Origin, within time.Duration) error {
+	b := c.raw.Loop().Buffer(1 << 10)
+	defer c.raw.Loop().Release(b)
+	header := b[:0]
+	if o == nil {
+		header = proxyproto.AppendLocal(header, v)
+	} else {
+		header = proxyproto.Append(header, v, o.Client, o.Called)
+	}
+	c.raw.WriteWithin(within)
+	_, err := c.raw.Write(header)
+	c.raw.WriteWithin(0)
+	return err
 }
 
 // reach connects to e's address.
@@ -75,26 +103,27 @@ func (l *Local) reach(e *Endpoint, within time.Duration) (*engine.Conn, error) {
 	return l.loop.Dial(e.Addr, within)
 }
 
-func (c *Conn) secure(to *target) error {
+// secure returns the protocol that the endpoint has chosen, if any.
+func (c *Conn) secure(to *target, alpn []string) (chosen string, err error) {
 	name := serverName(to.path, to.snapshot.ID().TrustDomain())
-	t := engine.TLSClient(c.raw, to.snapshot.ClientConfigTo(name, to.peers))
+	t := engine.TLSClient(c.raw, to.snapshot.ClientConfigTo(name, to.peers, alpn...))
 	if err := t.Handshake(); err != nil {
 		if own := interrupted(err); own != nil {
-			return own
+			return "", own
 		}
-		return identity.Classify(err, false)
+		return "", identity.Classify(err, false)
 	}
 	state := t.ConnectionState()
 	id, err := identity.PeerID(state)
 	if err != nil {
-		return identity.Classify(err, false)
+		return "", identity.Classify(err, false)
 	}
 	c.PeerID, c.Transport, c.peer = id.String(), t, id
 	c.proof = to.snapshot.EndpointProof(state)
 	loop := c.raw.Loop()
 	until := to.snapshot.DrainConnection(state, loop.Rand())
 	c.expires = loop.Nanos() + int64(until.Sub(loop.Now()))
-	return nil
+	return state.NegotiatedProtocol, nil
 }
 
 // exhausted reports whether the process or the host has run out of descriptors.

@@ -14,26 +14,39 @@ import (
 
 	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/policy/breaker"
+	"github.com/larboard-proxy/larboard/policy/eject"
 )
 
 // Endpoint is the state of one endpoint. It is keyed by the endpoint's id and
 // address and outlives both endpoint sets and configuration snapshots; it is
 // shared by all loops, so its changing fields are atomics.
 type Endpoint struct {
+	// What each pick looks at comes first, in one or two lines of a processor's cache.
+	inflight  atomic.Int64
+	suspect   atomic.Int64 // Nanos until which it is passed over
+	down      atomic.Bool  // by the active check
+	left      atomic.Bool  // its service has it no more; it does not come back as this Endpoint
+	onlyHTTP1 atomic.Bool  // it chose HTTP/1 where it could have had HTTP/2
+	ejection  eject.Endpoint
+	gate      breaker.Gate
+	streams   atomic.Int64 // of inflight, those on shared connections
+	idle      atomic.Int64 // HTTP/1 connections in the pools of all loops
+	muxes     atomic.Int64 // HTTP/2 connections that take new streams
+	sharing   atomic.Int64 // HTTP/2 connections with a stream, those that take no new ones too
+	failures  atomic.Int32 // connection failures in a row
+	failing   atomic.Int64 // Nanos of the first of them
+	why       atomic.Int32 // policy.Reason of the last of them
+
 	ID      string
 	Address string
 	Addr    netip.AddrPort // zero where Address is not an IP and port
 	Path    string         // of a Unix socket; empty where Address is none
-
-	inflight atomic.Int64
-	down     atomic.Bool  // by the active check
-	failures atomic.Int32 // connection failures in a row
-	failing  atomic.Int64 // Nanos of the first of them
-	why      atomic.Int32 // policy.Reason of the last of them
-	suspect  atomic.Int64 // Nanos until which it is passed over
 }
 
-// reserve counts one more in flight, unless that would be more than limit; 0: none.
+// reserve counts one more in flight, unless that would be more connections in use than
+// limit; 0: none. It is exact among exchanges that have a connection each; beside streams
+// that begin or end at this moment on another loop it may be off by as many.
 func (e *Endpoint) reserve(limit int64) bool {
 	if limit <= 0 {
 		e.inflight.Add(1)
@@ -41,7 +54,7 @@ func (e *Endpoint) reserve(limit int64) bool {
 	}
 	for {
 		n := e.inflight.Load()
-		if n >= limit {
+		if n-e.streams.Load()+e.sharing.Load() >= limit {
 			return false
 		}
 		if e.inflight.CompareAndSwap(n, n+1) {
@@ -57,6 +70,25 @@ func (e *Endpoint) Key() discovery.EndpointKey {
 
 // Inflight is the number of exchanges (or tunnels) under way.
 func (e *Endpoint) Inflight() int64 { return e.inflight.Load() }
+
+// InUse is the number of connections that exchanges use: one for each that has its own, or
+// waits for one, and the shared ones that have streams.
+func (e *Endpoint) InUse() int64 {
+	return max(e.inflight.Load()-e.streams.Load()+e.sharing.Load(), 0)
+}
+
+// Streams is the number of exchanges on shared connections, on all loops.
+func (e *Endpoint) Streams() int64 { return e.streams.Load() }
+
+// Idle is the number of HTTP/1 connections that wait for their next exchange, on all loops.
+func (e *Endpoint) Idle() int64 { return e.idle.Load() }
+
+// Muxes is the number of HTTP/2 connections that take new streams, on all loops.
+func (e *Endpoint) Muxes() int64 { return e.muxes.Load() }
+
+// Left reports that discovery has removed e from its service. Exchanges may still be under
+// way with it.
+func (e *Endpoint) Left() bool { return e.left.Load() }
 
 // SetDown is called by the active health check.
 func (e *Endpoint) SetDown(down bool) { e.down.Store(down) }
@@ -137,8 +169,10 @@ type Member struct {
 type EndpointSet struct {
 	Members []Member
 	Weights []int // of Members, for the pickers
-	Index   uint64
-	At      time.Time
+	// endpoints are those of Members, close together for picks that look at many.
+	endpoints []*Endpoint
+	Index     uint64
+	At        time.Time
 }
 
 // Without lists the addresses of was that s has no endpoint at any more.

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/policy"
 )
 
@@ -40,5 +41,19 @@ func TestFailuresAtOneMomentCountOnce(t *testing.T) {
 	}
 	if e.Suspect(now + int64(suspectFirst)) {
 		t.Errorf("passed over for %v after one moment's failures, want %v", time.Duration(e.suspect.Load()-now), suspectFirst)
+	}
+}
+
+// TestEndpointLeft: only those that discovery has removed have left, for good.
+func TestEndpointLeft(t *testing.T) {
+	s := NewService("s", &Settings{Balance: "round_robin"})
+	both := []discovery.Endpoint{{ID: "a", Address: "10.0.0.1:80"}, {ID: "b", Address: "10.0.0.2:80"}}
+	s.Update(discovery.Update{Endpoints: both})
+	a, b := s.Find("a", "10.0.0.1:80"), s.Find("b", "10.0.0.2:80")
+	s.Update(discovery.Update{Endpoints: both[1:]})
+	s.Update(discovery.Update{Endpoints: both})
+	again := s.Find("a", "10.0.0.1:80")
+	if !a.Left() || b.Left() || again == a || again.Left() {
+		t.Errorf("left: %v, %v, back %v", a.Left(), b.Left(), again.Left())
 	}
 }

@@ -55,7 +55,9 @@ func (l *Local) Judge(more func() bool, denied func(c *Conn, service string, err
 			continue
 		}
 		denied(c, c.service.Name, err)
-		if c.user.Live() {
+		if c.mux != nil {
+			c.mux.sever(err)
+		} else if c.user.Live() {
 			c.cut = true
 			c.user.Cancel(err)
 		} else {

@@ -51,7 +51,7 @@ func TestEndpointsAreJudgedAgain(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				conn, err := l.Dial(choice)
+				conn, err := l.Dial(&choice)
 				if err != nil {
 					t.Error(err)
 					return
@@ -59,7 +59,7 @@ func TestEndpointsAreJudgedAgain(t *testing.T) {
 				conn.ReadWithin(time.Minute)
 				_, ended = conn.Transport.Read(make([]byte, 1))
 				l.Close(conn)
-				l.Done(choice, policy.Outcome{})
+				l.Done(&choice, policy.Outcome{})
 			})
 			eventually(t, "the connection to be waited on", func() (waits bool) {
 				r.on(func(l *Local) { waits = l.live.head.next != &l.live.head })
@@ -138,10 +138,10 @@ func TestAnEndpointIsJudgedWhenItsHandshakeIsOver(t *testing.T) {
 			done := r.start(0, func(_ *engine.Task, l *Local) {
 				choice, _ := l.Pick(s, &Tried{})
 				var conn *Conn
-				if conn, err = l.Dial(choice); err == nil {
+				if conn, err = l.Dial(&choice); err == nil {
 					l.Close(conn)
 				}
-				l.Done(choice, policy.Outcome{})
+				l.Done(&choice, policy.Outcome{})
 			})
 			<-hello
 			configure(s, &Mesh{Identity: ours, Peers: c.peers})
@@ -211,7 +211,7 @@ func TestEndpointLimitIsExact(t *testing.T) {
 				}
 				if err == nil {
 					task.Yield()
-					l.Done(c, policy.Outcome{})
+					l.Done(&c, policy.Outcome{})
 				} else if policy.ReasonOf(err) != policy.EndpointLimit {
 					t.Errorf("refused: %v", err)
 				}

@@ -1,8 +1,11 @@
 package upstream
 
 import (
+	"net/netip"
+
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/policy/balance"
+	"github.com/larboard-proxy/larboard/policy/breaker"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 )
 
@@ -11,8 +14,12 @@ import (
 type Local struct {
 	loop     *engine.Loop
 	dialled  func(service string, r policy.Reason)
+	broken   func(service, endpoint string, err error)
 	services map[*Service]*localService
+	last     *Service // that was asked for, and what is in services of it
+	lastHere *localService
 	live     live
+	holds    []*Conn // of streams that have ended
 }
 
 type localService struct {
@@ -20,22 +27,25 @@ type localService struct {
 	balance string
 	picker  balance.Picker
 	pools   map[PoolKey]*pool
-	gone    bool // no route holds the service any more: nothing is kept of it
-	now     int64
-	desired bool  // this pick passes over suspects
-	limit   int64 // of connections in use to each endpoint; 0: none
-	full    bool  // this pick has passed over an endpoint that is up, for its limit
+	gone    bool  // no route holds the service any more: nothing is kept of it
+	round   round // of the pick under way
 }
 
-// Tried holds the endpoints that an exchange has tried. The zero value is empty.
+// Tried holds the endpoints that an exchange has tried, and what it needs of one. The zero
+// value is empty.
 type Tried struct {
-	set     *EndpointSet // the one that the indexes belong to
-	indexes balance.Set
+	Ask       Ask          // stays after Reset
+	set       *EndpointSet // the one that the indexes belong to
+	indexes   balance.Set
+	desperate bool // nobody but ejected endpoints was left for the first pick
 }
+
+// Any reports whether an endpoint of the set in force has been tried.
+func (t *Tried) Any() bool { return !t.indexes.Empty() }
 
 // Reset empties t, and lets go of the set.
 func (t *Tried) Reset() {
-	t.set = nil
+	t.set, t.desperate = nil, false
 	t.indexes.Reset()
 }
 
@@ -57,45 +67,75 @@ func NewLocal(l *engine.Loop, dialled func(service string, r policy.Reason)) *Lo
 	return local
 }
 
+// OnBroken has f told of each shared connection that was ended for what its endpoint did:
+// breaking the protocol's rules, or too much of what they allow. f must not block.
+func (l *Local) OnBroken(f func(service, endpoint string, err error)) { l.broken = f }
+
 // Choice is one pick; it is given back to Done exactly once.
 type Choice struct {
 	Service *Service
 	Member  *Member
 	// Until is when connecting must have ended, in the loop's Nanos, whatever the
 	// connect timeout allows; 0: that alone. The caller may set it after Pick.
-	Until  int64
+	Until int64
+	// For is the client that the connection is made for, where Settings.SendProxy tells the
+	// endpoint; set by the caller after Pick.
+	For    *Origin
+	ask    Ask
 	local  *localService
 	picker balance.Picker
 	token  balance.Token
+	pass   breaker.Pass
+	told   bool // breaker and ejection know what came of it
 }
 
+// Origin says whose connection one to an endpoint is made for.
+type Origin struct{ Client, Called netip.AddrPort }
+
 // Pick chooses an endpoint that is not in t, adds it there and counts it in flight.
-// Endpoints that failed to connect lately are passed over while another is left, those
-// at their limit always. It does not park. Errors: NoEndpoints, NoHealthyEndpoint,
-// EndpointLimit.
+// Endpoints at their limit are passed over, and so are those whose breaker lets nothing
+// through; those that failed to connect lately or return from ejection while another is
+// left, the ejected while anybody else could have been picked. It does not park. Errors:
+// NoEndpoints, NoHealthyEndpoint, EndpointLimit, BreakerOpen.
+//
+// Cost: BenchmarkPick, also for 1,000 endpoints.
 func (l *Local) Pick(s *Service, t *Tried) (Choice, error) {
 	ls := l.service(s)
 	tried := t.of(ls.set)
-	ls.now = l.loop.Nanos()
-	ls.desired, ls.full, ls.limit = true, false, s.Settings().MaxConnections
-	ctx := balance.PickContext{Now: ls.now, Load: ls, Tried: tried}
+	settings := s.Settings()
+	ls.round.begin(l.loop, settings, t)
+	ctx := balance.PickContext{Now: ls.round.now, Load: ls, Tried: tried}
 	for {
 		token, ok := ls.picker.Pick(ctx)
-		if !ok && ls.desired {
-			ls.desired = false
+		if !ok && ls.round.relent(t) {
 			continue
 		}
 		if !ok {
 			return Choice{}, &policy.Error{Reason: ls.none(), Side: policy.Upstream, Phase: policy.PhasePick}
 		}
 		m := &ls.set.Members[token.Index]
-		if m.reserve(ls.limit) {
+		if pass, ok := ls.admit(ls.set.endpoints[token.Index]); ok {
 			tried.Add(token.Index)
-			return Choice{Service: s, Member: m, local: ls, picker: ls.picker, token: token}, nil
+			return Choice{Service: s, Member: m, local: ls, picker: ls.picker, token: token, ask: t.Ask, pass: pass}, nil
 		}
-		// Another loop was quicker: the next look finds the endpoint full.
+		// Another loop was quicker: the next look finds the endpoint full, or its breaker
+		// without a place.
 		ls.picker.Done(token, policy.Outcome{})
 	}
+}
+
+// admit counts one more in flight at e, where there is room and its breaker agrees.
+func (ls *localService) admit(e *Endpoint) (pass breaker.Pass, ok bool) {
+	if !e.reserve(ls.limitAt(e)) {
+		return pass, false
+	}
+	if ls.round.breaker == nil {
+		return pass, true
+	}
+	if pass, ok = e.gate.Enter(ls.round.breaker, ls.round.now); !ok {
+		e.inflight.Add(-1)
+	}
+	return pass, ok
 }
 
 // none is why there was nothing to pick.
@@ -103,45 +143,38 @@ func (ls *localService) none() policy.Reason {
 	switch {
 	case len(ls.set.Members) == 0:
 		return policy.NoEndpoints
-	case ls.full:
+	case ls.round.met&full != 0:
 		return policy.EndpointLimit
+	case ls.round.met&opened != 0:
+		return policy.BreakerOpen
 	}
 	return policy.NoHealthyEndpoint
 }
 
 // Done reports what came of a choice. A connection that failed after it was made
 // speaks neither for the endpoint nor against it.
-func (l *Local) Done(c Choice, o policy.Outcome) {
+func (l *Local) Done(c *Choice, o policy.Outcome) {
 	c.Member.inflight.Add(-1)
 	switch {
 	case o.Connected && o.Reason == policy.None:
 		c.Member.connected()
-	case !o.Connected && o.Failed() && o.Reason != policy.RequestDeadline: // ours, and perhaps very short
+	case !o.Connected && o.Failed() &&
+		o.Reason != policy.RequestDeadline && o.Reason != policy.TryTimeout && o.Reason != policy.EndpointLimit: // ours, and perhaps very short
 		c.Member.connectFailed(l.loop.Nanos(), o.Reason)
 	}
+	l.tell(c, o)
 	c.picker.Done(c.token, o)
 }
-
-// Usable and Inflight let a picker see the endpoints (balance.Load).
-func (ls *localService) Usable(i int) bool {
-	m := &ls.set.Members[i]
-	if m.Down() || ls.desired && m.Suspect(ls.now) {
-		return false
-	}
-	if ls.limit > 0 && m.Inflight() >= ls.limit {
-		ls.full = true
-		return false
-	}
-	return true
-}
-
-// Inflight is the number of exchanges under way at endpoint i.
-func (ls *localService) Inflight(i int) int64 { return ls.set.Members[i].Inflight() }
 
 // service returns the loop's state of s, with a new picker when the set or the
 // balancing has changed. Pools of endpoints that have gone are closed.
 func (l *Local) service(s *Service) *localService {
-	ls := l.services[s]
+	ls := l.lastHere
+	if l.last != s {
+		if ls = l.services[s]; ls != nil {
+			l.last, l.lastHere = s, ls
+		}
+	}
 	set := s.Set()
 	if ls != nil && ls.set == set && ls.balance == s.Settings().Balance {
 		return ls
@@ -149,7 +182,7 @@ func (l *Local) service(s *Service) *localService {
 	if ls == nil {
 		ls = &localService{pools: map[PoolKey]*pool{}, gone: s.gone.Load()}
 		if !ls.gone {
-			l.services[s] = ls
+			l.services[s], l.last, l.lastHere = ls, s, ls
 		}
 	}
 	ls.set, ls.balance = set, s.Settings().Balance
@@ -192,6 +225,9 @@ func (l *Local) Forget(s *Service) {
 			p.retire()
 		}
 		delete(l.services, s)
+	}
+	if l.last == s {
+		l.last, l.lastHere = nil, nil
 	}
 }
 

@@ -59,7 +59,7 @@ func TestPick(t *testing.T) {
 						first = choice.Member.Address
 					}
 					got[choice.Member.Address] = true
-					l.Done(choice, policy.Outcome{Connected: true, Reason: policy.ClientAborted, Side: policy.Downstream})
+					l.Done(&choice, policy.Outcome{Connected: true, Reason: policy.ClientAborted, Side: policy.Downstream})
 				}
 				if fmt.Sprint(got) != fmt.Sprint(c.want) && len(got)+len(c.want) > 0 {
 					t.Errorf("picked %v, want %v", got, c.want)
@@ -95,8 +95,8 @@ func TestTriedEndsWithItsSet(t *testing.T) {
 		if err != nil || second.Member.Address != "10.0.0.2:1" {
 			t.Fatalf("a new endpoint passes for tried: %v", err)
 		}
-		l.Done(first, policy.Outcome{Connected: true})
-		l.Done(second, policy.Outcome{Connected: true})
+		l.Done(&first, policy.Outcome{Connected: true})
+		l.Done(&second, policy.Outcome{Connected: true})
 		if first.Member.Inflight() != 0 || second.Member.Inflight() != 0 {
 			t.Error("in flight after Done")
 		}
@@ -134,7 +134,7 @@ func TestOutcomesMarkEndpoints(t *testing.T) {
 					if already {
 						choice.Member.connectFailed(now, policy.ConnectFailed)
 					}
-					l.Done(choice, c.outcome)
+					l.Done(&choice, c.outcome)
 					if want := c.suspect || already && !c.clears; choice.Member.Suspect(now) != want {
 						t.Errorf("suspect %v, want %v", !want, want)
 					}
@@ -203,12 +203,12 @@ func TestDialFailures(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_, err = l.Acquire(choice, false)
+				_, err = l.Acquire(&choice, false)
 				var e *policy.Error
 				if !errors.As(err, &e) || e.Reason != c.reason || e.Side != c.side || e.MaybeProcessed {
 					t.Fatalf("%v, want %v of %v", err, c.reason, c.side)
 				}
-				l.Done(choice, policy.Outcome{Reason: e.Reason, Side: e.Side})
+				l.Done(&choice, policy.Outcome{Reason: e.Reason, Side: e.Side})
 				if m := choice.Member; m.Suspect(l.loop.Nanos()) != c.suspect || m.Inflight() != 0 {
 					t.Errorf("suspect %v, %d in flight", !c.suspect, m.Inflight())
 				}
@@ -229,8 +229,8 @@ func TestAHandshakeThatIsGivenUp(t *testing.T) {
 			done := r.start(0, func(t *engine.Task, l *Local) {
 				task = t
 				choice, _ := l.Pick(s, &Tried{})
-				_, err = l.Acquire(choice, false)
-				l.Done(choice, policy.Outcome{})
+				_, err = l.Acquire(&choice, false)
+				l.Done(&choice, policy.Outcome{})
 			})
 			eventually(t, "the connection", func() bool { return r.engine.Stats().Total().Dialled == 1 })
 			r.locals[0].loop.Post(func() { task.Cancel(cause) })
@@ -270,7 +270,7 @@ func TestEveryChoiceIsGivenBack(t *testing.T) {
 				if err != nil {
 					continue
 				}
-				conn, err := l.Acquire(choice, rand.IntN(8) == 0)
+				conn, err := l.Acquire(&choice, rand.IntN(8) == 0)
 				o := policy.Outcome{Reason: policy.ReasonOf(err), Side: policy.Upstream, Connected: err == nil}
 				if err == nil {
 					if made[conn] == 0 {
@@ -293,7 +293,7 @@ func TestEveryChoiceIsGivenBack(t *testing.T) {
 						}
 					}
 				}
-				l.Done(choice, o)
+				l.Done(&choice, o)
 			}
 		}))
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/larboard-proxy/larboard/policy"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
-	"github.com/larboard-proxy/larboard/sidecar/http1"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
 )
 
@@ -22,57 +21,40 @@ type PoolKey struct {
 	Generation  uint64
 }
 
-// pool holds the idle connections of one key on one loop, last used first: what
-// is not needed ages at the bottom and expires.
+// pool holds the connections of one key on one loop: those of HTTP/1 that are idle, last
+// used first, so that what is not needed ages at the bottom and expires, and those of
+// HTTP/2.
 type pool struct {
 	local   *Local
 	idle    []*Conn
 	retired bool // its certificate was rotated, or its endpoint has gone
-}
 
-// Conn is one connection to an endpoint, speaking HTTP/1.
-type Conn struct {
-	*http1.Client
-	Transport engine.Transport
-	Endpoint  *Endpoint
-	// PeerID is the SPIFFE ID that the endpoint has proven; empty: plain.
-	PeerID string
-	// Reused: it has carried an exchange before, so the endpoint may be closing it
-	// at this very moment.
-	Reused bool
-
-	raw     *engine.Conn
-	pool    *pool
-	expires int64 // Nanos after which it is not used again; 0: never
-	idleFor time.Duration
-	onIdle  func()
-
-	answered int64 // Nanos of the last answer's head; 0: none has come
-
-	// For judging the endpoint again; see live.
-	service    *Service
-	member     *Member // as chosen
-	peer       spiffeid.ID
-	proof      identity.Proof
-	user       engine.TaskRef // who has it; none: it is idle
-	cut        bool           // by Judge; its user is about to close it
-	next, prev *Conn
+	muxes    []*mux // HTTP/2: the first that has room is used
+	dialling int    // others
+	room     engine.Cond
 }
 
 // Acquire returns a connection to the choice's endpoint: the one used last, or a
-// new one, which fresh demands. It parks. Errors are *policy.Error of PhaseConnect:
-// no byte of the request has left.
-func (l *Local) Acquire(c Choice, fresh bool) (*Conn, error) {
+// new one, which fresh demands; or a stream of one. It parks. Errors are *policy.Error of
+// PhaseConnect: no byte of the request has left.
+func (l *Local) Acquire(c *Choice, fresh bool) (*Conn, error) {
 	settings := c.Service.Settings()
 	key, tlsTo, err := l.key(c, settings)
 	if err != nil {
 		return nil, err
 	}
 	p := c.local.pools[key]
-	if p == nil {
+	switch {
+	case settings.SendProxy != 0:
+		p = &pool{local: l, retired: true} // the connection is this client's alone
+	case p == nil:
 		c.local.retireOthers(key)
 		p = &pool{local: l, retired: c.local.gone}
 		c.local.pools[key] = p
+	}
+	w := settings.way(c.ask)
+	if w != overHTTP1 {
+		return l.openStream(c, settings, p, w, tlsTo, fresh)
 	}
 	if !fresh {
 		if conn := p.pop(l.loop.Nanos()); conn != nil {
@@ -80,7 +62,7 @@ func (l *Local) Acquire(c Choice, fresh bool) (*Conn, error) {
 			return conn, nil
 		}
 	}
-	conn, err := l.dial(c, settings, tlsTo)
+	conn, err := l.dial(c, settings, tlsTo, overHTTP1)
 	if err != nil {
 		return nil, err
 	}
@@ -90,15 +72,16 @@ func (l *Local) Acquire(c Choice, fresh bool) (*Conn, error) {
 
 // Dial returns a new connection that is in no pool: for tunnels, which may end long
 // after the endpoint has accepted them, so that this counts at once.
-func (l *Local) Dial(c Choice) (*Conn, error) {
+func (l *Local) Dial(c *Choice) (*Conn, error) {
 	settings := c.Service.Settings()
 	_, tlsTo, err := l.key(c, settings)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := l.dial(c, settings, tlsTo)
+	conn, err := l.dial(c, settings, tlsTo, overHTTP1)
 	if err == nil {
 		c.Member.connected()
+		l.tell(c, policy.Outcome{Connected: true})
 	}
 	return conn, err
 }
@@ -110,7 +93,7 @@ type target struct {
 	path     string // as Member.IdentityPath
 }
 
-func (l *Local) key(c Choice, s *Settings) (PoolKey, *target, error) {
+func (l *Local) key(c *Choice, s *Settings) (PoolKey, *target, error) {
 	key := PoolKey{Endpoint: c.Member.Endpoint}
 	if s.Mesh == nil {
 		return key, nil, nil
@@ -133,6 +116,7 @@ func (p *pool) pop(now int64) *Conn {
 		c := p.idle[n-1]
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
+		c.Endpoint.idle.Add(-1)
 		c.raw.OnReadable(nil)
 		if c.expires != 0 && now >= c.expires {
 			p.local.close(c)
@@ -152,21 +136,22 @@ func idleFor(set time.Duration) time.Duration { return set - set/10 }
 // Put gives a connection back after its exchange. One that cannot carry another
 // is closed.
 func (l *Local) Put(c *Conn) {
+	if c.stream != nil {
+		l.endStream(c)
+		return
+	}
 	wait, ok := c.mayWait(l.loop.Nanos())
-	if !ok || c.cut || c.pool == nil || c.pool.retired || !c.Reusable() || c.Transport.Pending() {
+	if !ok || c.cut || c.pool == nil || c.pool.retired || !c.http1.Reusable() || c.Transport.Pending() {
 		l.close(c)
 		return
 	}
-	c.Client.Release()
+	c.http1.Release()
 	c.user = engine.TaskRef{}
 	c.raw.ReadWithin(wait)
 	c.pool.idle = append(c.pool.idle, c)
+	c.Endpoint.idle.Add(1)
 	c.raw.OnReadable(c.onIdle)
 }
-
-// Answered notes that the head of an answer has come. From then on the endpoint may be
-// done with the exchange, whenever our client has taken the rest of it.
-func (c *Conn) Answered() { c.answered = c.raw.Loop().Nanos() }
 
 // mayWait says for how long, 0: for ever; not ok: not at all.
 func (c *Conn) mayWait(now int64) (wait time.Duration, ok bool) {
@@ -185,21 +170,17 @@ func (c *Conn) mayWait(now int64) (wait time.Duration, ok bool) {
 	return wait, left > 0
 }
 
-// Raw returns the engine's connection, for deadlines.
-func (c *Conn) Raw() *engine.Conn { return c.raw }
-
-// ReadWithin bounds the next reads; zero: no bound.
-func (c *Conn) ReadWithin(d time.Duration) { c.raw.ReadWithin(d) }
-
-// WriteWithin bounds the next writes.
-func (c *Conn) WriteWithin(d time.Duration) { c.raw.WriteWithin(d) }
-
 // Close ends a connection that is not in the pool.
 func (l *Local) Close(c *Conn) { l.close(c) }
 
 func (l *Local) close(c *Conn) {
+	if c.stream != nil {
+		c.Break()
+		l.endStream(c)
+		return
+	}
 	c.Transport.Close()
-	c.Client.Release()
+	c.http1.Release()
 	l.live.remove(c)
 }
 
@@ -210,6 +191,7 @@ func (c *Conn) idleEvent() {
 	for i, other := range p.idle {
 		if other == c {
 			p.idle = append(p.idle[:i], p.idle[i+1:]...)
+			c.Endpoint.idle.Add(-1)
 			p.local.close(c)
 			return
 		}
@@ -231,12 +213,23 @@ func (ls *localService) retireOthers(key PoolKey) {
 func (p *pool) retire() {
 	p.retired = true
 	p.closeIdle()
+	for len(p.muxes) > 0 {
+		p.muxes[0].retire()
+	}
 }
 
 func (p *pool) closeIdle() {
 	for _, c := range p.idle {
+		c.Endpoint.idle.Add(-1)
 		c.raw.OnReadable(nil)
 		p.local.close(c)
 	}
 	p.idle = nil
+	for i := 0; i < len(p.muxes); {
+		if m := p.muxes[i]; m.client.Streams() == 0 {
+			m.retire()
+		} else {
+			i++
+		}
+	}
 }

@@ -22,8 +22,8 @@ func TestTheConnectionUsedLastIsUsedNext(t *testing.T) {
 			t.Errorf("%p after %p, reused %v", second, first, second.Reused)
 		}
 		choice, _ := l.Pick(s, &Tried{})
-		defer l.Done(choice, policy.Outcome{Connected: true})
-		fresh, err := l.Acquire(choice, true)
+		defer l.Done(&choice, policy.Outcome{Connected: true})
+		fresh, err := l.Acquire(&choice, true)
 		if err != nil || fresh == first || fresh.Reused {
 			t.Errorf("asked for a fresh one: %p %v", fresh, err)
 		}
@@ -37,16 +37,25 @@ func TestTheConnectionUsedLastIsUsedNext(t *testing.T) {
 	}
 }
 
-// idle counts the idle connections of a service on all loops.
+// idle counts the idle connections of a service on all loops; each endpoint must know how
+// many of them are its own.
 func idle(r *rig, s *Service) (n int) {
+	r.t.Helper()
+	own := map[*Endpoint]int64{}
 	for i := range r.locals {
 		<-r.start(i, func(_ *engine.Task, l *Local) {
 			if ls := l.services[s]; ls != nil {
-				for _, p := range ls.pools {
+				for key, p := range ls.pools {
 					n += len(p.idle)
+					own[key.Endpoint] += int64(len(p.idle))
 				}
 			}
 		})
+	}
+	for e, want := range own {
+		if got := e.Idle(); got != want {
+			r.t.Errorf("%s counts %d idle connections, and has %d", e.Address, got, want)
+		}
 	}
 	return n
 }
@@ -87,7 +96,7 @@ func TestPoolKey(t *testing.T) {
 			r.on(func(l *Local) {
 				first := call(t, l, s)
 				busyChoice, _ := l.Pick(s, &Tried{})
-				busy, err := l.Acquire(busyChoice, true)
+				busy, err := l.Acquire(&busyChoice, true)
 				if err != nil || exchange(busy) != nil {
 					t.Fatal(err)
 				}
@@ -96,7 +105,7 @@ func TestPoolKey(t *testing.T) {
 				}
 				c.change(id, s)
 				choice, _ := l.Pick(s, &Tried{})
-				second, err := l.Acquire(choice, false)
+				second, err := l.Acquire(&choice, false)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -104,12 +113,12 @@ func TestPoolKey(t *testing.T) {
 					t.Errorf("the same connection %v, the idle one closed %v", second == first, first.raw.Closed())
 				}
 				l.Put(busy)
-				l.Done(busyChoice, policy.Outcome{Connected: true})
+				l.Done(&busyChoice, policy.Outcome{Connected: true})
 				if !busy.raw.Closed() {
 					t.Error("one in use at the change was kept after it")
 				}
 				l.Close(second)
-				l.Done(choice, policy.Outcome{Connected: true})
+				l.Done(&choice, policy.Outcome{Connected: true})
 				if n := len(l.services[s].pools); n != 1 {
 					t.Errorf("%d pools of one endpoint", n)
 				}
@@ -165,13 +174,13 @@ func TestAForgottenServiceIsServedToItsEnd(t *testing.T) {
 	r, s := newRig(t, engine.Options{}), service(nil, origin(t, nil))
 	r.on(func(l *Local) {
 		choice, _ := l.Pick(s, &Tried{})
-		conn, err := l.Acquire(choice, false)
+		conn, err := l.Acquire(&choice, false)
 		if err != nil || exchange(conn) != nil {
 			t.Fatal(err)
 		}
 		l.Forget(s)
 		l.Put(conn)
-		l.Done(choice, policy.Outcome{Connected: true})
+		l.Done(&choice, policy.Outcome{Connected: true})
 		again := call(t, l, s)
 		if !conn.raw.Closed() || !again.raw.Closed() || len(l.services) != 0 {
 			t.Errorf("closed %v %v, %d services kept", conn.raw.Closed(), again.raw.Closed(), len(l.services))
@@ -206,13 +215,13 @@ func TestAConnectionDoesNotOutliveItsCertificate(t *testing.T) {
 		third := call(t, l, s)
 		third.expires = l.loop.Nanos()
 		choice, _ := l.Pick(s, &Tried{})
-		conn, err := l.Acquire(choice, false)
+		conn, err := l.Acquire(&choice, false)
 		if err != nil || exchange(conn) != nil {
 			t.Fatal(err)
 		}
 		conn.expires = l.loop.Nanos()
 		l.Put(conn)
-		l.Done(choice, policy.Outcome{Connected: true})
+		l.Done(&choice, policy.Outcome{Connected: true})
 		if !conn.raw.Closed() {
 			t.Error("kept after its time")
 		}

@@ -129,16 +129,16 @@ func call(t testing.TB, l *Local, s *Service) *Conn {
 		t.Error(err)
 		return nil
 	}
-	conn, err := l.Acquire(choice, false)
+	conn, err := l.Acquire(&choice, false)
 	if err == nil {
 		err = exchange(conn)
 	}
 	if err != nil {
 		t.Error(err)
-		l.Done(choice, policy.Outcome{Reason: policy.ReasonOf(err), Side: policy.Upstream})
+		l.Done(&choice, policy.Outcome{Reason: policy.ReasonOf(err), Side: policy.Upstream})
 		return nil
 	}
-	l.Done(choice, policy.Outcome{Connected: true})
+	l.Done(&choice, policy.Outcome{Connected: true})
 	l.Put(conn)
 	return conn
 }

@@ -56,6 +56,19 @@ func TestSummarizeTakesRatiosRoundByRound(t *testing.T) {
 	}
 }
 
+func TestConfidence(t *testing.T) {
+	cases := []struct{ rounds, low, high int }{{5, 0, 0}, {6, 1, 6}, {9, 2, 8}, {20, 6, 15}, {100, 40, 61}} // as tabled for the sign test
+	for _, c := range cases {
+		values := make([]float64, c.rounds)
+		for i := range values {
+			values[i] = float64(c.rounds - i)
+		}
+		if low, high := confidence(values); low != float64(c.low) || high != float64(c.high) {
+			t.Errorf("%d rounds: got %v..%v, want %d..%d", c.rounds, low, high, c.low, c.high)
+		}
+	}
+}
+
 func TestJudge(t *testing.T) {
 	cases := []struct {
 		name   string
@@ -163,13 +176,16 @@ func TestLoadAgainstOrigin(t *testing.T) {
 		{"ping-pong", func(s *loadSpec) { s.HTTP, s.Addr, s.Size = false, addrs.Echo, message }},
 		{"a connection for each message", func(s *loadSpec) { s.HTTP, s.Addr, s.Size, s.NewConn = false, addrs.Echo, message, true }},
 		{"open loop", func(s *loadSpec) { s.Rate = 500 }},
+		{"HTTP/2", func(s *loadSpec) { s.Addr, s.Streams = addrs.H2, 16 }},
+		{"HTTP/2, more than a window", func(s *loadSpec) { s.Addr, s.Streams, s.Size = addrs.H2, 4, 300<<10 }},
+		{"gRPC", func(s *loadSpec) { s.Addr, s.Streams, s.GRPC = addrs.H2, 8, true }},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			spec := base
 			c.change(&spec)
 			r := loadOnce(t, spec)
-			if r.Requests == 0 || r.Failed != 0 || r.CPU <= 0 || r.Elapsed < spec.Window || r.P99 < r.P50 || r.P50 <= 0 {
+			if r.Requests == 0 || r.Failed != 0 || r.CPU <= 0 || r.Elapsed < spec.Window || r.P99 < r.P50 || r.P50 <= 0 || r.User != 0 {
 				t.Errorf("got %+v", r)
 			}
 		})
@@ -278,10 +294,13 @@ func TestBulkIsReceivedAndChecked(t *testing.T) {
 }
 
 func TestConfigurationsAreComplete(t *testing.T) {
-	s := site{Origin: originAddrs{HTTP: "127.0.0.1:1", Echo: "127.0.0.1:2", Bulk: "127.0.0.1:11"}, FDs: 99, WantMutual: true,
+	s := site{Origin: originAddrs{HTTP: "127.0.0.1:1", Echo: "127.0.0.1:2", Bulk: "127.0.0.1:11", H2: "127.0.0.1:12"}, FDs: 99, WantMutual: true, WantH2: true,
+		H2: "127.0.0.1:13", H2Down: "127.0.0.1:14", H2TLS: "127.0.0.1:15",
 		HTTP: "127.0.0.1:3", HTTPS: "127.0.0.1:4", TCP: "127.0.0.1:5", Bulk: "127.0.0.1:6", Mutual: "127.0.0.1:7",
+		Sinks: sinkAddrs{Syslog: "/run/syslog", OTLP: "http://127.0.0.1:16", Hanging: "127.0.0.1:17"}, Dir: "/run",
 		Near: "127.0.0.1:8", Far: "127.0.0.1:9", Agent: "127.0.0.1:10"}
-	one := []string{s.Origin.HTTP, s.Origin.Echo, s.Origin.Bulk, s.HTTP, s.HTTPS, s.TCP, s.Bulk, s.Mutual}
+	h2 := []string{s.Origin.HTTP, s.Origin.H2, s.H2, s.H2Down, s.H2TLS}
+	one := append(h2, s.Origin.Echo, s.Origin.Bulk, s.HTTP, s.HTTPS, s.TCP, s.Bulk, s.Mutual)
 	far, near := []string{s.Far, s.Origin.HTTP}, []string{s.Near, s.Far}
 	cases := []struct {
 		contender contender
@@ -290,7 +309,11 @@ func TestConfigurationsAreComplete(t *testing.T) {
 		{haproxy("haproxy", "haproxy", "", false), [][]string{one}},
 		{larboard("larboard", "larboard"), [][]string{one}},
 		{haproxyPair("haproxy", false), [][]string{far, near}},
+		{netHTTP("bench"), [][]string{h2}},
 		{larboardPair("larboard-pair", "larboard"), [][]string{far, near}},
+		{larboardFull("larboard-full", "larboard", larboardSinks), [][]string{{s.HTTP, s.Origin.HTTP, s.Sinks.OTLP, "/run/access.log"}}},
+		{larboardFull("larboard-broken", "larboard", larboardBroken), [][]string{{s.HTTP, s.Origin.HTTP, s.Sinks.Hanging}}},
+		{haproxy("haproxy-httplog", "haproxy", "\n    log {{.Sinks.Syslog}} local0", false), [][]string{append(one, s.Sinks.Syslog)}},
 		{larboardConsul("larboard"), [][]string{{s.Agent, s.HTTP}}},
 	}
 	for _, c := range cases {
@@ -317,7 +340,7 @@ func TestConfigurationsAreComplete(t *testing.T) {
 
 func TestEveryScenarioHasItsSides(t *testing.T) {
 	known := map[string]bool{"": true}
-	for _, name := range []string{"haproxy", "haproxy-auto", "haproxy-forced", "haproxy-pair", "larboard", "larboard-pair"} {
+	for _, name := range []string{"haproxy", "haproxy-auto", "haproxy-forced", "haproxy-pair", "haproxy-httplog", "larboard", "larboard-full", "larboard-broken", "larboard-pair", "net-http"} {
 		c, err := (&bench{}).contender(t.Context(), name)
 		if err != nil || c.name != name {
 			t.Errorf("%s: %+v, %v", name, c, err)
@@ -329,7 +352,7 @@ func TestEveryScenarioHasItsSides(t *testing.T) {
 	}
 	names := map[string]bool{}
 	for _, s := range scenarios {
-		if !known[s.against] || !known[s.with] || names[s.name] || s.target == 0 && s.limit == 0 {
+		if !known[s.against] || !known[s.with] || names[s.name] || s.target == 0 && s.limit == 0 && s.against != "net-http" {
 			t.Errorf("scenario %+v", s)
 		}
 		names[s.name] = true

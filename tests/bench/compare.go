@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +21,7 @@ type bench struct {
 	proxyCPU, loadCPU int
 	larboard          string // the binary measured
 	site              site
-	origin            *process
+	origin, sinks     *process
 	consul            *consulAgent // nil until a scenario needs it
 	progress          io.Writer
 }
@@ -53,6 +52,14 @@ func compare(ctx context.Context, o options) (*report, error) {
 	if err := b.origin.decode(ctx, 10*time.Second, &b.site.Origin); err != nil {
 		return nil, err
 	}
+	if b.sinks, err = startProcess(b.loadCPU, "sinks", b.self, roleSinks, b.dir); err != nil {
+		return nil, err
+	}
+	defer b.sinks.stop()
+	if err := b.sinks.decode(ctx, 10*time.Second, &b.site.Sinks); err != nil {
+		return nil, err
+	}
+	b.site.Dir = b.dir
 	rep, err := b.scenarios(ctx)
 	if b.consul != nil {
 		b.consul.process.stop()
@@ -99,6 +106,11 @@ func (b *bench) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if b.o.baseline != "" {
+		if b.o.baseline, err = b.baselineBinary(ctx); err != nil {
+			return err
+		}
+	}
 	if b.site.Files, err = writeCertificates(b.dir); err != nil {
 		return err
 	}
@@ -129,21 +141,6 @@ func (b *bench) findHAProxy(ctx context.Context) error {
 	}
 	_, err = exec.LookPath(b.o.haproxy)
 	return err
-}
-
-// larboardBinary builds the tree this command was compiled from, unless a
-// binary was named.
-func (b *bench) larboardBinary(ctx context.Context) (string, error) {
-	if b.o.larboard != "" {
-		return b.o.larboard, nil
-	}
-	fmt.Fprintln(b.progress, "building larboard")
-	binary := filepath.Join(b.dir, "larboard")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/larboard-proxy/larboard")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", errors.Join(fmt.Errorf("go build: %w", err), errors.New(string(out)))
-	}
-	return binary, nil
 }
 
 // load runs one window in a child of its own.

@@ -19,14 +19,22 @@ func (b *bench) contender(ctx context.Context, name string) (contender, error) {
 		return haproxy(name, b.o.haproxy, "\n    option splice-auto", b.o.bare), nil
 	case "haproxy-forced":
 		return haproxy(name, b.o.haproxy, "\n    option splice-request\n    option splice-response", b.o.bare), nil
+	case "haproxy-httplog":
+		return haproxy(name, b.o.haproxy, "\n    option httplog\n    log {{.Sinks.Syslog}} local0", b.o.bare), nil
 	case "haproxy-pair":
 		return haproxyPair(b.o.haproxy, b.o.bare), nil
 	case "larboard":
 		return larboard(name, b.larboard), nil
+	case "larboard-full":
+		return larboardFull(name, b.larboard, larboardSinks), nil
+	case "larboard-broken":
+		return larboardFull(name, b.larboard, larboardBroken), nil
 	case "larboard-pair":
 		return larboardPair(name, b.larboard), nil
 	case "larboard-consul":
 		return b.inConsul(ctx, larboardConsul(b.larboard))
+	case "net-http":
+		return netHTTP(b.self), nil
 	case "query":
 		return b.inConsul(ctx, contender{name: name})
 	case "consul-pair":
@@ -76,8 +84,13 @@ func allOf(s *site) []string {
 	if s.WantMutual {
 		all = append(all, s.Mutual)
 	}
+	if s.WantH2 {
+		all = append(all, h2Only(s)...)
+	}
 	return all
 }
+
+func h2Only(s *site) []string { return []string{s.H2, s.H2Down, s.H2TLS} }
 
 func atNear(s *site) []string { return []string{s.Near} }
 func atFar(s *site) []string  { return []string{s.Far} }
@@ -117,6 +130,13 @@ func haproxyText(config, splice string, bare bool) string {
 // timeouts, forwarded headers and request ids; only the access log is off.
 func larboard(name, binary string) contender {
 	return contender{name: name, parts: []part{{name: name, argv: larboardArgv(binary), config: larboardGlobal + larboardOne, listens: allOf}}}
+}
+
+// larboardFull is larboard with everything on that a mesh asks of a request: retries with
+// their budget, breaker, ejection, a limit, traces of one request in a hundred and a log.
+func larboardFull(name, binary, sinks string) contender {
+	return contender{name: name, parts: []part{{name: name, argv: larboardArgv(binary), config: sinks + larboardEverything,
+		listens: func(s *site) []string { return []string{s.HTTP} }}}}
 }
 
 func larboardPair(name, binary string) contender {

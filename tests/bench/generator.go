@@ -40,12 +40,66 @@ type generator struct {
 	gaps    *rand.Rand
 	buf     [64 << 10]byte
 
-	// of the window
+	tally
+}
+
+// driver is a load of one protocol; run warms up, measures and is called once.
+type driver interface {
+	run() (loadResult, error)
+	close()
+}
+
+// tally is what a window counts.
+type tally struct {
 	result  loadResult
 	latency load.Histogram
 }
 
-func newGenerator(spec loadSpec) (*generator, error) {
+// answered books one exchange.
+func (t *tally) answered(took time.Duration) {
+	t.latency.Add(took)
+	t.result.Requests++
+}
+
+// failure books one that failed; an error ends the window.
+func (t *tally) failure(err error) error {
+	t.result.Failed++
+	if t.result.Example == "" {
+		t.result.Example = err.Error()
+	}
+	if t.result.Failed >= maxFailures {
+		return fmt.Errorf("%d failed requests, the first: %s", t.result.Failed, t.result.Example)
+	}
+	return nil
+}
+
+// measureWindow warms up, then measures: the proxy's CPU is read at the edges of the
+// very window whose requests are counted.
+func measureWindow(spec *loadSpec, t *tally, drive func(time.Duration) error) (loadResult, error) {
+	if err := drive(warmup); err != nil {
+		return t.result, err
+	}
+	*t = tally{}
+	clock, err := openUserClock(spec)
+	if err != nil {
+		return t.result, err
+	}
+	defer clock.close()
+	before, err := spec.Watch.read()
+	if err != nil {
+		return t.result, err
+	}
+	if err := drive(spec.Window); err != nil {
+		return t.result, err
+	}
+	after, err := spec.Watch.read()
+	t.result.CPU, t.result.Elapsed, t.result.Foreign = after.between(before, len(spec.Watch.CPUs))
+	t.result.User = clock.read()
+	t.result.P50, t.result.P99 = t.latency.Quantile(0.5), t.latency.Quantile(0.99)
+	return t.result, err
+}
+
+func newGenerator(spec loadSpec) (driver, error) {
 	g := &generator{spec: spec, gaps: rand.New(rand.NewPCG(1, 2))}
 	var err error
 	if g.sa, err = sockaddr(spec.Addr); err != nil {
@@ -90,27 +144,11 @@ func (g *generator) connect(i int32) error {
 	return g.poll.watch(unix.EPOLL_CTL_ADD, c.fd, i, unix.EPOLLIN)
 }
 
-// run warms up, then measures: the proxy's CPU is read at the edges of the
-// very window whose requests are counted.
 func (g *generator) run() (loadResult, error) {
 	if err := g.begin(time.Now()); err != nil {
 		return g.result, err
 	}
-	if err := g.drive(warmup); err != nil {
-		return g.result, err
-	}
-	g.result, g.latency = loadResult{}, load.Histogram{}
-	before, err := g.spec.Watch.read()
-	if err != nil {
-		return g.result, err
-	}
-	if err := g.drive(g.spec.Window); err != nil {
-		return g.result, err
-	}
-	after, err := g.spec.Watch.read()
-	g.result.CPU, g.result.Elapsed, g.result.Foreign = after.between(before, len(g.spec.Watch.CPUs))
-	g.result.P50, g.result.P99 = g.latency.Quantile(0.5), g.latency.Quantile(0.99)
-	return g.result, err
+	return measureWindow(&g.spec, &g.tally, g.drive)
 }
 
 func (g *generator) begin(now time.Time) error {
@@ -175,8 +213,7 @@ func (g *generator) ready(i int32, now time.Time) error {
 	case err != nil:
 		return g.failed(i, now, err)
 	}
-	g.latency.Add(now.Sub(c.due))
-	g.result.Requests++
+	g.answered(now.Sub(c.due))
 	if g.spec.NewConn {
 		c.close()
 		if err := g.connect(i); err != nil {
@@ -188,12 +225,8 @@ func (g *generator) ready(i int32, now time.Time) error {
 
 // failed books a failure and replaces the connection.
 func (g *generator) failed(i int32, now time.Time, err error) error {
-	g.result.Failed++
-	if g.result.Example == "" {
-		g.result.Example = err.Error()
-	}
-	if g.result.Failed >= maxFailures {
-		return fmt.Errorf("%d failed requests, the first: %s", g.result.Failed, g.result.Example)
+	if err := g.failure(err); err != nil {
+		return err
 	}
 	g.clients[i].close()
 	if err := g.connect(i); err != nil {

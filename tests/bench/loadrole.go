@@ -35,8 +35,11 @@ type loadSpec struct {
 	Key     string        `json:"key"`
 	Rate    float64       `json:"rate"` // requests per second; 0: closed loop
 	Window  time.Duration `json:"window"`
-	Idle    bool          `json:"idle"` // open, one request each, then hold
-	Bulk    bool          `json:"bulk"` // read a stream without end; Requests counts MiB
+	User    bool          `json:"user"`    // take the proxy's time outside the kernel, too
+	Idle    bool          `json:"idle"`    // open, one request each, then hold
+	Streams int           `json:"streams"` // on each connection, which then speaks HTTP/2; 0: HTTP/1.1
+	GRPC    bool          `json:"grpc"`    // unary calls, over HTTP/2
+	Bulk    bool          `json:"bulk"`    // read a stream without end; Requests counts MiB
 }
 
 // tlsMode is what the client speaks.
@@ -53,7 +56,8 @@ type loadResult struct {
 	Requests int           `json:"requests"`
 	Failed   int           `json:"failed"`
 	Example  string        `json:"example"`
-	CPU      time.Duration `json:"cpu"` // of the proxy within Elapsed
+	CPU      time.Duration `json:"cpu"`  // of the proxy within Elapsed
+	User     time.Duration `json:"user"` // the part of it outside the kernel
 	Elapsed  time.Duration `json:"elapsed"`
 	Foreign  float64       `json:"foreign"` // share of one CPU that went to others
 	P50      time.Duration `json:"p50"`
@@ -85,7 +89,11 @@ func runLoad(argument string, in io.Reader, out io.Writer) error {
 		}
 		return json.NewEncoder(out).Encode(result)
 	}
-	g, err := newGenerator(spec)
+	start := newGenerator
+	if spec.Streams > 0 {
+		start = newH2Generator
+	}
+	g, err := start(spec)
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
@@ -108,15 +116,11 @@ func holdIdle(spec loadSpec, in io.ByteReader, out *json.Encoder) error {
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
-	clients := make([]*client, 0, spec.Conns)
-	request, want, buf := spec.request(), body(spec.Size), make([]byte, 64<<10)
+	clients := make([]held, 0, spec.Conns)
+	buf := make([]byte, 64<<10)
 	for range spec.Conns {
-		c, err := open(sa, config)
+		c, err := hold(sa, config, &spec, buf)
 		if err != nil {
-			return fmt.Errorf("load: connection %d: %w", len(clients)+1, err)
-		}
-		c.http = true
-		if err := c.exchange(request, want, buf); err != nil {
 			return fmt.Errorf("load: connection %d: %w", len(clients)+1, err)
 		}
 		clients = append(clients, c)
@@ -134,7 +138,27 @@ func holdIdle(spec loadSpec, in io.ByteReader, out *json.Encoder) error {
 	}
 }
 
-func count(clients []*client) loadResult {
+// held is an idle connection.
+type held interface{ alive() bool }
+
+// hold opens a connection and does one request on it.
+func hold(sa *unix.SockaddrInet4, config *tls.Config, spec *loadSpec, buf []byte) (held, error) {
+	if spec.Streams > 0 {
+		c, err := openH2(sa, config, spec)
+		if err != nil {
+			return nil, err
+		}
+		return c, c.exchange(buf)
+	}
+	c, err := open(sa, config)
+	if err != nil {
+		return nil, err
+	}
+	c.http = true
+	return c, c.exchange(spec.request(), body(spec.Size), buf)
+}
+
+func count(clients []held) loadResult {
 	var r loadResult
 	for _, c := range clients {
 		if c.alive() {
@@ -152,16 +176,25 @@ func (c *client) exchange(request, want, buf []byte) error {
 		return err
 	}
 	for {
-		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}, int(stallLimit.Milliseconds())); err != nil && err != unix.EINTR {
-			return fmt.Errorf("poll: %w", err)
-		}
-		if time.Since(c.due) > stallLimit {
-			return fmt.Errorf("no answer for %v", stallLimit)
+		if err := awaitReadable(c.fd, c.due); err != nil {
+			return err
 		}
 		if complete, err := c.receive(buf); err != nil || complete {
 			return err
 		}
 	}
+}
+
+// awaitReadable waits until fd may have something to read, at most until stallLimit
+// after since.
+func awaitReadable(fd int, since time.Time) error {
+	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(stallLimit.Milliseconds())); err != nil && err != unix.EINTR {
+		return fmt.Errorf("poll: %w", err)
+	}
+	if time.Since(since) > stallLimit {
+		return fmt.Errorf("no answer for %v", stallLimit)
+	}
+	return nil
 }
 
 func (s loadSpec) request() []byte {
@@ -191,6 +224,9 @@ func (s loadSpec) clientTLS() (*tls.Config, error) {
 		ServerName:       serverName,
 		MinVersion:       tls.VersionTLS13,
 		CurvePreferences: []tls.CurveID{tls.X25519},
+	}
+	if s.Streams > 0 {
+		config.NextProtos = []string{"h2"}
 	}
 	if s.TLS == mutualTLS {
 		pair, err := tls.LoadX509KeyPair(s.Cert, s.Key)

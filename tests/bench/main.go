@@ -41,6 +41,12 @@ func command(ctx context.Context, args []string) int {
 	if len(args) == 1 && args[0] == roleOrigin {
 		return exitCode(runOrigin(ctx, os.Stdout))
 	}
+	if len(args) == 2 && args[0] == roleSinks {
+		return exitCode(runSinks(ctx, args[1], os.Stdout))
+	}
+	if len(args) == 2 && args[0] == roleNetHTTP {
+		return exitCode(runNetHTTP(ctx, args[1]))
+	}
 	o, err := parseFlags(args, os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -80,6 +86,7 @@ type options struct {
 	baseline string
 	haproxy  string
 	bare     bool
+	user     bool
 	jsonFile string
 	output   string
 }
@@ -97,10 +104,11 @@ func parseFlags(args []string, out io.Writer) (options, error) {
 	f.BoolVar(&o.short, "short", false, "2 rounds of half a second and a tenth of the idle connections: shows that it works, not how fast")
 	f.BoolVar(&o.noise, "noise", false, "compare HAProxy with itself: the noise floor of this machine")
 	f.BoolVar(&o.bare, "bare", false, "let HAProxy add no fields to requests, while Larboard adds its own")
+	f.BoolVar(&o.user, "user", false, "compare time outside the kernel instead of all CPU time; take 20 rounds")
 	f.BoolVar(&o.gate, "gate", false, "exit 1 when a target is missed")
 	f.BoolVar(&o.install, "install", false, "install HAProxy with apt-get when it is missing (as root)")
 	f.StringVar(&o.larboard, "larboard", "", "`PATH` of the binary to measure; built from this tree when empty")
-	f.StringVar(&o.baseline, "baseline", "", "compare with the Larboard binary at `PATH` instead of HAProxy (before and after a change)")
+	f.StringVar(&o.baseline, "baseline", "", "compare with another Larboard instead of HAProxy, before and after a change: the binary at `PATH`, or a commit, which is built")
 	f.StringVar(&o.haproxy, "haproxy", "haproxy", "`PATH` or name of HAProxy")
 	f.StringVar(&o.jsonFile, "json", "", "also write the result as JSON to `FILE`")
 	f.StringVar(&o.output, "output", "table", "what goes to standard output: table or json")

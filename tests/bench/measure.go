@@ -12,7 +12,11 @@ import (
 // measure runs the rounds of one scenario.
 func (b *bench) measure(ctx context.Context, s scenario) (line, error) {
 	l := line{Name: s.name, About: s.about, Unit: s.kind.unit(), Target: s.target, Limit: s.limit, site: b.site}
+	l.site.WantH2 = s.spec.Streams > 0
 	l.site.Buffer, l.site.WantMutual, l.site.NoTickets = s.buffer, s.spec.TLS == mutualTLS, s.noTickets
+	if b.o.user && s.kind == cpuEach {
+		l.Unit = "us user"
+	}
 	var err error
 	if l.reference, l.subject, err = b.sides(ctx, s); err != nil {
 		return l, err
@@ -99,6 +103,9 @@ func (b *bench) measureCPU(ctx context.Context, s scenario, l *line) error {
 			return 0, err
 		}
 		l.note(subject, r)
+		if b.o.user {
+			return float64(r.User) / float64(r.Requests) / 1e3, nil
+		}
 		return float64(r.CPU) / float64(r.Requests) / 1e3, nil
 	})
 }
@@ -106,13 +113,19 @@ func (b *bench) measureCPU(ctx context.Context, s scenario, l *line) error {
 // spec is a scenario's load for one running proxy.
 func (b *bench) spec(s scenario, p *proxy, window time.Duration) loadSpec {
 	spec := s.spec
-	spec.Window = window
+	spec.Window, spec.User = window, b.o.user && s.kind == cpuEach
 	spec.Watch = watched{Proxies: p.pids(), Origin: b.origin.pid(), CPUs: []int{b.proxyCPU, b.loadCPU}}
 	files := p.site.Files
 	spec.CA, spec.Cert, spec.Key = files.CA, files.Client.Cert, files.Client.Key
 	switch {
 	case len(p.parts) > 1:
 		spec.Addr = p.site.Near
+	case spec.Streams > 0 && spec.TLS == serverTLS:
+		spec.Addr = p.site.H2TLS
+	case spec.Streams > 0 && s.down:
+		spec.Addr = p.site.H2Down
+	case spec.Streams > 0:
+		spec.Addr = p.site.H2
 	case spec.Bulk:
 		spec.Addr = p.site.Bulk
 	case !spec.HTTP:

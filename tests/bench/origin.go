@@ -27,10 +27,12 @@ type originAddrs struct {
 	HTTP string `json:"http"`
 	Echo string `json:"echo"`
 	Bulk string `json:"bulk"`
+	H2   string `json:"h2"`
 }
 
-// runOrigin answers GET /N with a body of N bytes, echoes on a second port and
-// sends without end on a third, until ctx ends. It is the cheapest thing that keeps the contract
+// runOrigin answers GET /N with a body of N bytes, echoes on a second port,
+// sends without end on a third and answers HTTP/2, gRPC among it, on a fourth, until ctx
+// ends. It is the cheapest thing that keeps the contract
 // (keep-alive, Content-Length, pipelining), since its CPU is the load's.
 func runOrigin(ctx context.Context, out io.Writer) error {
 	o, addrs, err := newOrigin()
@@ -49,21 +51,23 @@ func runOrigin(ctx context.Context, out io.Writer) error {
 type origin struct {
 	poll       *poller
 	http, echo int // listening descriptors
-	bulk       int
+	bulk, h2   int
 	content    *os.File // of what is sent on bulk
 	conns      map[int32]*originConn
 	answers    map[int][]byte // by body size
-	buf        [64 << 10]byte
+	contents   contents       // of HTTP/2
+	buf        [256 << 10]byte
 }
 
 type originConn struct {
 	fd      int
 	echo    bool
 	bulk    bool
-	sent    int64  // on bulk, offset in content
-	partial []byte // of a request
-	unsent  []byte // while not empty the connection is watched for writing only
-	closing bool   // after unsent has gone
+	h2      *h2Origin // nil where HTTP/1.1 is spoken
+	sent    int64     // on bulk, offset in content
+	partial []byte    // of a request
+	unsent  []byte    // while not empty the connection is watched for writing only
+	closing bool      // after unsent has gone
 }
 
 func newOrigin() (*origin, originAddrs, error) {
@@ -72,7 +76,7 @@ func newOrigin() (*origin, originAddrs, error) {
 	if err != nil {
 		return nil, addrs, err
 	}
-	o := &origin{poll: poll, conns: map[int32]*originConn{}, answers: map[int][]byte{}}
+	o := &origin{poll: poll, conns: map[int32]*originConn{}, answers: map[int][]byte{}, contents: contents{}}
 	if o.http, addrs.HTTP, err = listen(); err != nil {
 		return nil, addrs, err
 	}
@@ -82,10 +86,13 @@ func newOrigin() (*origin, originAddrs, error) {
 	if o.bulk, addrs.Bulk, err = listen(); err != nil {
 		return nil, addrs, err
 	}
+	if o.h2, addrs.H2, err = listen(); err != nil {
+		return nil, addrs, err
+	}
 	if o.content, err = bulkContent(); err != nil {
 		return nil, addrs, err
 	}
-	for _, fd := range []int{o.http, o.echo, o.bulk} {
+	for _, fd := range []int{o.http, o.echo, o.bulk, o.h2} {
 		if err := poll.watch(unix.EPOLL_CTL_ADD, fd, int32(fd), unix.EPOLLIN); err != nil {
 			return nil, addrs, err
 		}
@@ -100,6 +107,7 @@ func (o *origin) close() {
 	unix.Close(o.http)
 	unix.Close(o.echo)
 	unix.Close(o.bulk)
+	unix.Close(o.h2)
 	o.content.Close()
 	o.poll.close()
 }
@@ -111,7 +119,7 @@ func (o *origin) serve(ctx context.Context) error {
 			return fmt.Errorf("origin: %w", err)
 		}
 		for _, e := range events {
-			if fd := int(e.Fd); fd == o.http || fd == o.echo || fd == o.bulk {
+			if fd := int(e.Fd); fd == o.http || fd == o.echo || fd == o.bulk || fd == o.h2 {
 				o.accept(fd)
 			} else if c := o.conns[e.Fd]; c != nil && !o.ready(c) {
 				delete(o.conns, e.Fd)
@@ -141,6 +149,9 @@ func (o *origin) accept(listener int) {
 			unix.Close(fd)
 			continue
 		}
+		if listener == o.h2 {
+			c.h2 = newH2Origin(o.contents)
+		}
 		o.conns[int32(fd)] = c
 	}
 }
@@ -163,7 +174,21 @@ func (o *origin) ready(c *originConn) bool {
 	if c.echo {
 		return o.write(c, o.buf[:n])
 	}
+	if c.h2 != nil {
+		return o.feed(c, o.buf[:n])
+	}
 	return o.answer(c, o.buf[:n])
+}
+
+// feed is ready for HTTP/2.
+func (o *origin) feed(c *originConn, data []byte) bool {
+	if err := c.h2.feed(data); err != nil {
+		fmt.Fprintln(os.Stderr, "origin:", err) // who started it shows the end of this
+		return false
+	}
+	out := c.h2.out
+	c.h2.out = out[:0]
+	return len(out) == 0 || o.write(c, out)
 }
 
 // answer handles every complete request in data; what is left is kept.

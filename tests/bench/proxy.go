@@ -37,12 +37,16 @@ type part struct {
 // site is what configurations are made from.
 type site struct {
 	HTTP, HTTPS, TCP, Bulk, Mutual string // where one proxy listens
+	H2, H2Down, H2TLS              string // HTTP/2: to HTTP/2; to HTTP/1.1; over TLS to HTTP/1.1
 	Near, Far                      string // of two in a row: plain in, mutual TLS between
 	Agent, Consul                  string // address of the agent, path of the binary
 	Origin                         originAddrs
+	Sinks                          sinkAddrs
+	Dir                            string // for files that a proxy writes
 	Files                          certificates
 	FDs                            uint64 // open files this process may have
 	Buffer                         int    // HAProxy's, where its default is not its best
+	WantH2                         bool   // the HTTP/2 listeners are measured
 	WantMutual                     bool   // a mutual TLS listener is measured
 	NoTickets                      bool   // and HAProxy issues no session tickets there
 }
@@ -75,7 +79,7 @@ func (p *proxy) stop() {
 // start writes the configurations, starts the parts on cpu and waits until they
 // accept everywhere.
 func (c contender) start(ctx context.Context, cpu int, dir string, s site) (*proxy, error) {
-	addrs := []*string{&s.HTTP, &s.HTTPS, &s.TCP, &s.Bulk, &s.Mutual, &s.Near, &s.Far}
+	addrs := []*string{&s.HTTP, &s.HTTPS, &s.TCP, &s.Bulk, &s.Mutual, &s.H2, &s.H2Down, &s.H2TLS, &s.Near, &s.Far}
 	free, err := freeAddrs(len(addrs))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.name, err)

@@ -74,7 +74,7 @@ func (l *line) judge(judged bool) {
 	switch {
 	case l.Error != "":
 		l.Verdict = unmeasured
-	case !judged:
+	case !judged, l.Target == 0 && l.Limit == 0:
 		l.Verdict = unjudged
 	case l.Rate > 0 && l.Disturbed > len(l.Rounds): // of two windows a round
 		l.Verdict = beside
@@ -162,6 +162,9 @@ func (l *line) goal() string {
 	if l.Limit > 0 {
 		return figure(l.Limit) + " " + l.Unit
 	}
+	if l.Target == 0 {
+		return "-"
+	}
 	return fmt.Sprintf("%.2f", l.Target)
 }
 
@@ -171,6 +174,9 @@ func (r *report) notes(out io.Writer) {
 		if l.Error != "" {
 			fmt.Fprintf(out, "%s: not measured: %s\n", l.Name, l.Error)
 			continue
+		}
+		if l.Against == "baseline" && l.High > 0 {
+			fmt.Fprintf(out, "%s: with 95 %% confidence between %.3f and %.3f of the baseline\n", l.Name, l.Low, l.High)
 		}
 		if l.Disturbed > 0 {
 			fmt.Fprintf(out, "%s: %d of %d windows were disturbed by other processes; measure on a quiet machine\n",

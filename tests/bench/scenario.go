@@ -30,12 +30,13 @@ type scenario struct {
 	kind  kind
 	// against and with name the two sides (see contenders); empty: haproxy, larboard.
 	against, with string
-	target        float64 // the ratio to the reference that must not be exceeded; 0: none
+	target        float64 // the ratio to the reference that must not be exceeded; 0: none, for orientation
 	limit         float64 // what our own value must not exceed, in the unit; 0: none
 	spec          loadSpec
 	idle          int     // connections held
 	quantile      float64 // of an added delay
 	buffer        int     // of HAProxy, 0: its default
+	down          bool    // HTTP/2 in, HTTP/1.1 to the origin
 	noTickets     bool    // HAProxy issues no session tickets, as Larboard never does in a mesh
 }
 
@@ -43,6 +44,8 @@ const (
 	smallBody = 128
 	largeBody = 16 << 10
 	message   = 64 // of the TCP ping-pong
+
+	h2Conns = 8
 
 	// pairConns and pairRate are the load of two sidecars in a row.
 	pairConns = 8
@@ -81,10 +84,44 @@ var scenarios = append([]scenario{
 		spec: loadSpec{HTTP: true, Size: smallBody, TLS: serverTLS}},
 	{name: "p99-half", about: "p99 at half of saturation, HTTP/1.1, 64 connections, open loop", target: 1.15, kind: tailLatency,
 		spec: loadSpec{HTTP: true, Size: smallBody, Conns: 64}},
-}, append(pairs(), scenario{
+	{name: "full", about: "http-64 with retries, breaker, limit, 1 % traces and JSON log, against the plain path", target: 1.15,
+		against: "larboard", with: "larboard-full", spec: loadSpec{HTTP: true, Size: smallBody, Conns: 64}},
+	{name: "full-haproxy", about: "the same, against HAProxy with option httplog to a syslog socket", target: 0.9,
+		against: "haproxy-httplog", with: "larboard-full", spec: loadSpec{HTTP: true, Size: smallBody, Conns: 64}},
+	{name: "full-broken", about: "p99 with the collector away, the disk full and syslog hanging, against working ones", target: 1.15, kind: tailLatency,
+		against: "larboard-full", with: "larboard-broken", spec: loadSpec{HTTP: true, Size: smallBody, Conns: 64}},
+}, append(append(overHTTP2(), pairs()...), scenario{
 	name: "propagation", about: "from registering an instance in Consul to the first request it answers, beside a bare blocking query",
 	kind: propagation, against: "query", with: "larboard-consul", limit: 100, spec: loadSpec{HTTP: true, Size: smallBody},
 })...)
+
+// overHTTP2 are the scenarios of HTTP/2 and gRPC, each against HAProxy and, for
+// orientation, against net/http.
+func overHTTP2() []scenario {
+	few := loadSpec{HTTP: true, Size: smallBody, Conns: h2Conns, Streams: 8}
+	many, large, unary, secure := few, few, few, few
+	many.Streams, large.Size, unary.GRPC, secure.TLS = 64, largeBody, true, serverTLS
+	all := []scenario{
+		{name: "h2-64", about: "HTTP/2 in plain text on both sides, 128 B, 8 connections of 8 streams", spec: few},
+		{name: "h2-512", about: "HTTP/2 in plain text on both sides, 128 B, 8 connections of 64 streams", spec: many},
+		{name: "h2-16k", about: "HTTP/2 in plain text on both sides, 16 KiB, 8 connections of 8 streams", spec: large, buffer: 4 * largeBody},
+		{name: "grpc-64", about: "gRPC, unary calls of 64 B answered with 128 B, 8 connections of 8 streams", spec: unary},
+		{name: "h2-http1", about: "HTTP/2 in, HTTP/1.1 to the origin, 128 B, 8 connections of 8 streams", spec: few, down: true},
+		{name: "h2-tls", about: "HTTP/2 over TLS in, HTTP/1.1 to the origin, 128 B, 8 connections of 8 streams", spec: secure},
+		{name: "idle-h2", about: "memory of an idle HTTP/2 connection", kind: idleMemory, idle: 2000,
+			spec: loadSpec{HTTP: true, Size: smallBody, Streams: 1}},
+	}
+	for _, s := range all {
+		s.name, s.against = s.name+"-go", "net-http"
+		all = append(all, s)
+	}
+	for i := range all {
+		if all[i].against == "" {
+			all[i].target = 0.7
+		}
+	}
+	return all
+}
 
 // pairs are two sidecars in a row, HTTP in front and mutual TLS between them: ours
 // against HAProxy's (HTTP), and against Consul's built-in proxy and ghostunnel, which

@@ -30,6 +30,10 @@ type summary struct {
 	Ratio     float64 `json:"ratio"`
 	RatioMin  float64 `json:"ratio_min"`
 	RatioMax  float64 `json:"ratio_max"`
+	// Low and High enclose the median of all rounds that could have been taken with a
+	// confidence of 95 %; 0 where there are too few rounds to say.
+	Low  float64 `json:"ratio_low,omitempty"`
+	High float64 `json:"ratio_high,omitempty"`
 }
 
 func summarize(rounds []pair) summary {
@@ -41,7 +45,25 @@ func summarize(rounds []pair) summary {
 	}
 	s := summary{Reference: median(reference), Subject: median(subject), Ratio: median(ratio)}
 	s.RatioMin, s.RatioMax = bounds(ratio)
+	s.Low, s.High = confidence(ratio)
 	return s
+}
+
+// confidence is the interval of order statistics that holds the median with at least
+// 95 %, whatever the distribution: 0 and 0 for fewer than 6 values.
+func confidence(values []float64) (low, high float64) {
+	n := len(values)
+	below, chance, k := 0.0, math.Pow(0.5, float64(n)), 0 // below: of at most k-1 values under the median
+	for ; below+chance <= 0.025 && k < n/2; k++ {
+		below += chance
+		chance *= float64(n-k) / float64(k+1)
+	}
+	if k == 0 {
+		return 0, 0
+	}
+	sorted := append([]float64(nil), values...)
+	sort.Float64s(sorted)
+	return sorted[k-1], sorted[n-k]
 }
 
 // median is NaN for no values, and where any value is NaN.

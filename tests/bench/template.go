@@ -46,6 +46,21 @@ frontend https
     mode http
     bind {{.Mutual}} ssl crt {{.Files.Far.Both}} ca-file {{.Files.CA}} verify required{{if .NoTickets}} no-tls-tickets{{end}}@fields
     default_backend http_origin
+{{end}}{{if .WantH2}}frontend h2
+    mode http
+    bind {{.H2}} proto h2@fields
+    default_backend h2_origin
+frontend h2_down
+    mode http
+    bind {{.H2Down}} proto h2@fields
+    default_backend http_origin
+frontend h2_tls
+    mode http
+    bind {{.H2TLS}} ssl crt {{.Files.Site.Both}} alpn h2,http/1.1@fields
+    default_backend http_origin
+backend h2_origin
+    mode http
+    server origin {{.Origin.H2}} proto h2
 {{end}}frontend tcp
     mode tcp
     bind {{.TCP}}
@@ -95,6 +110,19 @@ const larboardOne = `{{if .WantMutual}}identity: {files: {cert: {{.Files.Far.Cer
   protocol: http
   tls: {spiffe: {}}
   service: http_origin
+{{end}}{{if .WantH2}}- name: h2
+  address: {{.H2}}
+  protocol: http
+  service: h2_origin
+- name: h2_down
+  address: {{.H2Down}}
+  protocol: http
+  service: http_origin
+- name: h2_tls
+  address: {{.H2TLS}}
+  protocol: http
+  tls: {certificates: [{cert: {{.Files.Site.Cert}}, key: {{.Files.Site.Key}}}]}
+  service: http_origin
 {{end}}- name: http
   address: {{.HTTP}}
   protocol: http
@@ -113,12 +141,44 @@ const larboardOne = `{{if .WantMutual}}identity: {files: {cert: {{.Files.Far.Cer
   protocol: tcp
   service: bulk_origin
 services:
-- name: http_origin
+{{if .WantH2}}- name: h2_origin
+  protocol: http2
+  endpoints: ["{{.Origin.H2}}"]
+{{end}}- name: http_origin
   endpoints: ["{{.Origin.HTTP}}"]
 - name: tcp_origin
   endpoints: ["{{.Origin.Echo}}"]
 - name: bulk_origin
   endpoints: ["{{.Origin.Bulk}}"]
+`
+
+// larboardSinks are those that take everything, larboardBroken those that take nothing:
+// a collector that is away, a full disk, a syslog server that hangs.
+const larboardSinks = `access_log: {path: {{.Dir}}/access.log, format: json}
+tracing: {otlp: {endpoint: "{{.Sinks.OTLP}}"}, sample: 1%}
+`
+
+const larboardBroken = `access_log:
+- {path: /dev/full, format: json}
+- {syslog: {address: "tcp://{{.Sinks.Hanging}}"}, format: json}
+tracing: {otlp: {endpoint: "http://127.0.0.1:1"}, sample: 1%}
+`
+
+const larboardEverything = `loops: 1
+timeouts: {connect: 5s, request_head: 10s, idle: 10m, response_head: 10m, tunnel: 10m}
+listeners:
+- name: http
+  address: {{.HTTP}}
+  protocol: http
+  routes:
+  - service: http_origin
+    limits: [{name: client, rate: 10000000/s, burst: 10000000, by: source}]
+services:
+- name: http_origin
+  endpoints: ["{{.Origin.HTTP}}"]
+  retries: {attempts: 3, on: [connect_failure, refused_stream, reset, 5xx]}
+  breaker: {}
+  ejection: {}
 `
 
 const larboardNear = `identity: {files: {cert: {{.Files.Near.Cert}}, key: {{.Files.Near.Key}}, bundle: {{.Files.CA}}}}

@@ -17,7 +17,7 @@ const root = "../.."
 func documents(t *testing.T) []string {
 	t.Helper()
 	var all []string
-	for _, pattern := range []string{"*.md", "examples/*/*.md"} {
+	for _, pattern := range []string{"*.md", "deploy/*.md", "examples/*/*.md"} {
 		names, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)

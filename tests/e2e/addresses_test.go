@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // curl over the Unix socket at path.
@@ -64,13 +63,13 @@ access_log: stdout
 			t.Errorf("%s: %d %s", a, status, body)
 		}
 	}
-	eventually(t, 10*time.Second, "a line of the access log", func() error {
+	eventually(t, patience, "a line of the access log", func() error {
 		if !strings.Contains(p.stdout.String(), "client=unix") {
 			return fmt.Errorf("not in\n%s", p.stdout.String())
 		}
 		return nil
 	})
-	eventually(t, 10*time.Second, "a health check", func() error {
+	eventually(t, patience, "a health check", func() error {
 		_, body, err := p.get("/api/v1/endpoints")
 		if err == nil && !strings.Contains(body, "app.sock") {
 			err = fmt.Errorf("no endpoint in %s", body)
@@ -92,7 +91,7 @@ access_log: stdout
 	}
 
 	second := launchIn(t, shortDir(t), "second", configuration("0600"))
-	if code := second.exit(10 * time.Second); code == 0 || !strings.Contains(second.log(), "in use") {
+	if code := second.exit(patience); code == 0 || !strings.Contains(second.log(), "in use") {
 		t.Errorf("a second one on the same socket: exit %d\n%s", code, second.log())
 	}
 	if _, err := curl(t, socket, "http://a/"); err != nil {
@@ -100,7 +99,7 @@ access_log: stdout
 	}
 
 	p.signal(os.Interrupt)
-	p.exit(20 * time.Second)
+	p.exit(patience)
 	if _, err := os.Stat(socket); !os.IsNotExist(err) {
 		t.Errorf("the socket's file outlived its process: %v", err)
 	}
@@ -110,7 +109,7 @@ access_log: stdout
 func TestFreeBind(t *testing.T) {
 	form := "listeners: [{name: web, address: \"192.0.2.77:0\", service: app%s}]\nservices: [{name: app, endpoints: [127.0.0.1:1]}]\n"
 	p := launch(t, "without", fmt.Sprintf(form, ""))
-	if code := p.exit(10 * time.Second); code == 0 || !strings.Contains(p.log(), "freebind: true") {
+	if code := p.exit(patience); code == 0 || !strings.Contains(p.log(), "freebind: true") {
 		t.Errorf("exit %d\n%s", code, p.log())
 	}
 	p = start(t, "with", fmt.Sprintf(form, ", freebind: true"))

@@ -85,12 +85,20 @@ func TestConnectRotation(t *testing.T) {
 		}
 		gets.pass(either(3*time.Second, 40*time.Second))
 	}
+	for _, p := range []*larboard{api, web} {
+		eventually(t, patience, p.name+" has rotated", func() error {
+			if id := identityOf(p); id.Rotations < 4 {
+				return fmt.Errorf("%+v", id)
+			}
+			return nil
+		})
+	}
 	gets.endClean()
 	posts.endClean()
 	for _, p := range []*larboard{api, web} {
 		id := identityOf(p)
 		t.Logf("%s: %s from %s, %d rotations, %d authorities", p.name, id.SPIFFEID, id.Source, id.Rotations, id.Bundles[0].Authorities)
-		if id.Rotations < 4 || id.Source != "consul" || !strings.HasSuffix(id.SPIFFEID, "/ns/default/dc/dc1/svc/"+p.name) || id.Error != "" {
+		if id.Source != "consul" || !strings.HasSuffix(id.SPIFFEID, "/ns/default/dc/dc1/svc/"+p.name) || id.Error != "" {
 			t.Errorf("%s: %+v", p.name, id)
 		}
 		if n := p.scrape().sum("larboard_refused_total"); n != 0 {

@@ -70,7 +70,7 @@ func launchTo(t testing.TB, w io.Writer, dir, name, configuration string, under 
 	p := &larboard{t: t, name: name, dir: dir, exited: make(chan struct{})}
 	p.file, p.admin = filepath.Join(dir, "larboard.yaml"), filepath.Join(dir, "admin.sock")
 	p.configure(configuration)
-	p.client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	p.client = &http.Client{Timeout: patience, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", p.admin)
 		},

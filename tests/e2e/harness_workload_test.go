@@ -83,7 +83,15 @@ func named(name string) http.HandlerFunc {
 // origin is an HTTP server within the test and returns its address.
 func origin(t testing.TB, h http.Handler) string {
 	t.Helper()
-	s := httptest.NewServer(h)
+	return originWith(t, h, func(*http.Server) {})
+}
+
+// originWith is origin with something changed.
+func originWith(t testing.TB, h http.Handler, change func(*http.Server)) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	change(s.Config)
+	s.Start()
 	t.Cleanup(func() {
 		s.CloseClientConnections()
 		s.Close()

@@ -71,7 +71,7 @@ admin: {socket: admin.sock}
 	for _, block := range shownBlocks(t, "troubleshooting.md", "console") {
 		lines = append(lines, strings.Split(strings.TrimSpace(block), "\n")...)
 	}
-	want := []string{": ok (1 listener, 1 service)", "# timeouts.connect, default", `"ready":true`, "x-larboard-reason: connect_failed"}
+	want := []string{": ok (1 listener, 1 service)", "# timeouts.connect, default", `"ready":true`, "x-larboard-reason: connect_failed", "connect_failed"}
 	if len(lines) != len(want) {
 		t.Fatalf("the page has the commands %q", lines)
 	}

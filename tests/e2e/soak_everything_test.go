@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,8 +16,9 @@ import (
 	"github.com/larboard-proxy/larboard/tests/real"
 )
 
-// soakTTL is the life of certificates in TestSoakEverything.
-const soakTTL = 20 * time.Second
+// soakTTL is the life of certificates in TestSoakEverything. A connection ends a twentieth
+// of that before they do, which must be more than a busy machine stops somebody for.
+func soakTTL() time.Duration { return either(time.Minute, 20*time.Second) }
 
 // svcPath is before the name of a service, by Consul's convention.
 const svcPath = "/ns/default/dc/dc1/svc/"
@@ -39,11 +41,13 @@ func soakLength(t testing.TB) time.Duration {
 }
 
 // TestSoakEverything: a mesh on Consul and SPIRE with all that happens to one, at the same
-// time and for as long as wanted. Certificates last 20 s and their authority is replaced;
+// time and for as long as wanted. Certificates are short-lived and their authority is replaced;
 // each sidecar gets another configuration every two seconds; instances come and go, by
 // the rules and by kill -9; clients break off, read and send slowly, stay away, and send
-// garbage. No request of those that behave fails, each answer is the right one byte by
-// byte, and what the sidecars hold is the same at the end as at the beginning.
+// garbage, in both versions of HTTP. No request, stream, WebSocket or tunnel of those
+// that behave fails, each answer is the right one byte by byte, workloads notice those
+// that leave in the middle and nobody else, and what the sidecars hold is the same at
+// the end as at the beginning.
 func TestSoakEverything(t *testing.T) {
 	if !long() {
 		t.Parallel()
@@ -51,6 +55,7 @@ func TestSoakEverything(t *testing.T) {
 	s := newSoak(t)
 	idle := s.sampleAll()
 	s.behave()
+	s.multiplexed.start()
 	s.misbehave()
 	s.watch()
 	s.churn()
@@ -58,23 +63,26 @@ func TestSoakEverything(t *testing.T) {
 }
 
 // soak is the mesh: web calls api, whose instances leave politely, shop, whose do not,
-// and db through TCP.
+// calls, which speaks gRPC, mail, which speaks first, and db through TCP.
 type soak struct {
 	*connect
 	spire  *real.SPIREDomain
 	length time.Duration
 	began  time.Time
 
-	web, api, shop, db *larboard
+	web, api, shop, db, calls, mail *larboard
 	// at web: where its workload finds the services.
-	apiAt, shopAt, dbAt string
+	apiAt, shopAt, dbAt, callsAt string
+	// anyAt is a listener for api by HTTP, and for mail.
+	anyAt string
 	// origins of the services.
-	apiOrigin, shopOrigin, dbOrigin string
+	apiOrigin, shopOrigin, dbOrigin, callsOrigin, mailOrigin string
 
-	traffic  []*traffic
-	tunnels  *tunnelTraffic
-	abuse    *abuse
-	sampling *sampler
+	traffic     []*traffic
+	tunnels     *tunnelTraffic
+	multiplexed *multiplexed
+	abuse       *abuse
+	sampling    *sampler
 
 	failed, reloads    atomic.Int64
 	left, killed, root atomic.Int64 // instances that left and that were killed, new authorities
@@ -86,23 +94,30 @@ type soak struct {
 func newSoak(t *testing.T) *soak {
 	t.Helper()
 	s := &soak{connect: newConnect(t, real.ConsulOptions{}), length: soakLength(t), stop: make(chan struct{})}
-	s.spire = real.SPIRE(t, real.SPIREOptions{TrustDomain: meshDomain, TTL: soakTTL})
-	for _, service := range []string{"web", "api", "shop", "db"} {
+	s.spire = real.SPIRE(t, real.SPIREOptions{TrustDomain: meshDomain, TTL: soakTTL()})
+	for _, service := range []string{"web", "api", "shop", "db", "calls", "mail"} {
 		s.spire.Register(svcPath+service, real.SPIREEntry{Hint: service})
 	}
-	s.apiOrigin, s.shopOrigin = origin(t, blobs{}), origin(t, blobs{})
-	s.dbOrigin = echo(t)
+	s.multiplexed = newMultiplexed(s)
+	s.t.Cleanup(s.multiplexed.end)
+	s.apiOrigin, s.shopOrigin = origin(t, http.HandlerFunc(s.multiplexed.workload)), origin(t, blobs{})
+	s.dbOrigin, s.mailOrigin = echo(t), s.multiplexed.mailOrigin(t)
+	called := newCallee(t, "calls")
+	s.callsOrigin, s.multiplexed.seen["gRPC stream"] = called.address, &called.cancelled
 	s.api = start(t, "api", s.called("api", "api-1", s.apiOrigin, 0))
 	s.shop = start(t, "shop", s.called("shop", "shop-1", s.shopOrigin, 0))
 	s.db = start(t, "db", s.called("db", "db-1", s.dbOrigin, 0))
+	s.calls = start(t, "calls", s.called("calls", "calls-1", s.callsOrigin, 0))
+	s.mail = start(t, "mail", s.called("mail", "mail-1", s.mailOrigin, 0))
 	s.web = start(t, "web", s.caller(0))
-	awaitEndpoints(t, s.web, 3)
+	awaitEndpoints(t, s.web, 5)
 	s.apiAt, s.shopAt, s.dbAt = s.web.address("api"), s.web.address("shop"), s.web.address("db")
+	s.callsAt, s.anyAt = s.web.address("calls"), s.web.address("any")
 	return s
 }
 
 // fixed are the sidecars that are there from the beginning to the end.
-func (s *soak) fixed() []*larboard { return []*larboard{s.web, s.api, s.shop, s.db} }
+func (s *soak) fixed() []*larboard { return []*larboard{s.web, s.api, s.shop, s.db, s.calls, s.mail} }
 
 // watch samples, reports and reloads from now on.
 func (s *soak) watch() {
@@ -114,11 +129,12 @@ func (s *soak) watch() {
 	configurations := map[*larboard]func(int) string{
 		s.web: s.caller,
 		s.api: func(i int) string { return s.called("api", "api-1", s.apiOrigin, i) }, s.shop: func(i int) string { return s.called("shop", "shop-1", s.shopOrigin, i) },
-		s.db: func(i int) string { return s.called("db", "db-1", s.dbOrigin, i) },
+		s.db: func(i int) string { return s.called("db", "db-1", s.dbOrigin, i) }, s.calls: func(i int) string { return s.called("calls", "calls-1", s.callsOrigin, i) },
+		s.mail: func(i int) string { return s.called("mail", "mail-1", s.mailOrigin, i) },
 	}
-	s.repeat(500*time.Millisecond, func(i int) {
-		p := s.fixed()[i%4] // each of them every two seconds
-		p.configure(configurations[p](i / 4))
+	s.repeat(2*time.Second/6, func(i int) {
+		p := s.fixed()[i%6] // each of them every two seconds
+		p.configure(configurations[p](i / 6))
 		p.signal(syscall.SIGHUP)
 		s.reloads.Add(1)
 	})
@@ -148,7 +164,7 @@ func (s *soak) repeat(every time.Duration, do func(i int)) {
 
 // extras are what the i-th configuration has beside what all have.
 func (s *soak) extras(i int) string {
-	return fmt.Sprintf("access_log: {path: /dev/null, format: json}\ntimeouts: {connect: %ds, request_head: 3s, idle: %ds, body: %ds}\n", 5+i%3, 50+i%7, 60+i%5)
+	return fmt.Sprintf("access_log: {path: /dev/null, format: json}\ntimeouts: {connect: %ds, request_head: 3s, idle: %ds, body: %ds}\n", 25+i%3, 50+i%7, 60+i%5)
 }
 
 func (s *soak) identity(service string) string {
@@ -157,18 +173,23 @@ func (s *soak) identity(service string) string {
 
 func (s *soak) caller(i int) string {
 	text := s.common() + s.extras(i) + s.identity("web") +
-		"upstreams: [{service: api, bind: 127.0.0.1:0}, {service: shop, bind: 127.0.0.1:0}, {service: db, bind: 127.0.0.1:0, protocol: tcp}]\n" +
-		fmt.Sprintf("services: [{name: api, discovery: {consul: {connect: true}}, tls: {spiffe: {}}, balance: %s}]\n", []string{"round_robin", "p2c", "random"}[i%3])
+		"upstreams: [{service: api, bind: 127.0.0.1:0}, {service: shop, bind: 127.0.0.1:0}, {service: db, bind: 127.0.0.1:0, protocol: tcp}, " +
+		"{service: calls, bind: 127.0.0.1:0}, {service: mail, bind: 127.0.0.1:0, protocol: auto}]\n" +
+		fmt.Sprintf("services: [{name: api, discovery: {consul: {connect: true}}, tls: {spiffe: {}}, balance: %s}]\n", []string{"round_robin", "p2c", "random"}[i%3]) +
+		"listeners:\n- {name: any, address: 127.0.0.1:0, direction: outbound, protocol: auto, routes: [{service: api}], service: mail}\n"
 	if i%2 == 1 {
-		text += fmt.Sprintf("listeners: [{name: extra%d, address: 127.0.0.1:0, direction: outbound, routes: [{match: {path_prefix: /v%d}, service: api}, {service: shop}]}]\n", i%5, i)
+		text += fmt.Sprintf("- {name: extra%d, address: 127.0.0.1:0, direction: outbound, routes: [{match: {path_prefix: /v%d}, service: api}, {service: shop}]}\n", i%5, i)
 	}
 	return text
 }
 
 func (s *soak) called(service, id, workload string, i int) string {
 	protocol := "http"
-	if service == "db" {
+	switch service {
+	case "db":
 		protocol = "tcp"
+	case "mail":
+		protocol = "auto"
 	}
 	text := s.common() + s.extras(i) + s.identity(service) +
 		fmt.Sprintf("workload: {service: %s, address: %q, listen: 127.0.0.1:0, protocol: %s, intentions: true, register: {id: %s, tags: [v%d], check: {tcp: true, interval: 1s}}}\n",
@@ -201,7 +222,10 @@ func (s *soak) behave() {
 }
 
 func (s *soak) send(o load.Options) {
-	o.Timeout, o.Host = 30*time.Second, "soak"
+	o.Timeout, o.Host = time.Minute, "soak"
+	if !long() {
+		o.Rate /= 2 // other tests run beside this one
+	}
 	what := fmt.Sprintf("%s %s new=%v", o.Method, o.Path, o.NewConn)
 	o.OnFailure = func(class string, err error) { s.fail(fmt.Errorf("%s: %s: %w", what, class, err)) }
 	s.traffic = append(s.traffic, send(s.t, o))
@@ -216,20 +240,24 @@ func (s *soak) fail(err error) {
 }
 
 func (s *soak) requests() int {
-	total := int(s.tunnels.done.Load())
+	total := int(s.tunnels.done.Load()) + s.multiplexed.total()
 	for _, one := range s.traffic {
 		total += one.total()
 	}
 	return total
 }
 
-// churn lets instances come and go, and replaces the authority, until the time is over.
+// churn lets instances come and go, and replaces the authority, until the time is over
+// and all has happened that the end asks for. On a busy machine that takes longer.
 func (s *soak) churn() {
 	s.t.Helper()
-	r := replacement{spire: s.spire, begun: s.began}
-	for i := 0; time.Since(s.began) < s.length; i++ {
+	r := replacement{spire: s.spire, sidecars: s.fixed(), last: s.began}
+	for i := 0; time.Since(s.began) < s.length || time.Since(s.began) < s.length+3*time.Minute && s.missing() != ""; i++ {
 		service, at := "api", s.apiOrigin
-		if i%3 == 2 {
+		switch i % 4 {
+		case 1:
+			service, at = "calls", s.callsOrigin
+		case 3:
 			service, at = "shop", s.shopOrigin
 		}
 		s.visit(service, at, fmt.Sprintf("%s-visitor-%d", service, i))
@@ -240,22 +268,48 @@ func (s *soak) churn() {
 	}
 }
 
+// missing is what has not happened yet; empty: nothing.
+func (s *soak) missing() string {
+	var all []string
+	if s.left.Load() == 0 || s.root.Load() == 0 {
+		all = append(all, fmt.Sprintf("%d instances left, %d new authorities", s.left.Load(), s.root.Load()))
+	}
+	all = append(all, s.abuse.missing()...)
+	all = append(all, s.multiplexed.missing()...)
+	for _, p := range s.fixed() {
+		counted, id := p.scrape(), identityOf(p)
+		if counted.sum("larboard_config_reloads_total", `result="applied"`) == 0 || id.Rotations == 0 {
+			all = append(all, p.name+" was not reloaded or its certificate not rotated")
+		}
+		if p == s.web && counted.sum("larboard_http2_abuse_total", `reason="http2_rapid_reset"`) == 0 {
+			all = append(all, p.name+" met no rapid resets")
+		}
+		if p != s.web && counted.sum("larboard_refused_total") == 0 {
+			all = append(all, p.name+" refused no garbage")
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
 // replacement takes SPIRE's authority through the steps of its replacement, again and
-// again. Each step has its time, so that nothing signed by the old one is in use when
-// that leaves the bundle: certificates last 20 s, and no tunnel here for more than 15 s.
+// again. Each step has its time since the one before, so that nothing signed by the old
+// one is in use when that leaves the bundle: from the taint on new certificates are signed by
+// the new one, and no tunnel here lasts for more than 15 s.
 type replacement struct {
 	spire    *real.SPIREDomain
-	begun    time.Time
+	sidecars []*larboard
+	last     time.Time
 	done     int // steps
 	old, new string
 }
 
 // step does what is due, and reports whether a new authority has begun to sign.
 func (r *replacement) step() (signs bool) {
-	at := []time.Duration{3 * time.Second, 8 * time.Second, 20 * time.Second, 80 * time.Second}
-	if time.Since(r.begun) < at[r.done] {
+	after := []time.Duration{3 * time.Second, 5 * time.Second, 12 * time.Second, time.Minute}
+	if time.Since(r.last) < after[r.done] || r.done == 1 && !r.trusted() {
 		return false
 	}
+	r.last = time.Now()
 	switch r.done {
 	case 0:
 		r.new = r.spire.Authority("prepare", "")
@@ -265,14 +319,23 @@ func (r *replacement) step() (signs bool) {
 		r.old = r.spire.Authority("taint", r.spire.OldAuthority())
 	case 3:
 		r.spire.Authority("revoke", r.old)
-		r.begun = time.Now().Add(10 * time.Second)
+		r.last = r.last.Add(10 * time.Second)
 	}
-	r.done = (r.done + 1) % len(at)
+	r.done = (r.done + 1) % len(after)
 	return r.done == 2
 }
 
-// visit is the life of an instance, which makes itself known. One of api is told to
-// leave; one of shop, where all requests may be repeated, is killed.
+// trusted reports whether all sidecars know the authority that is prepared: what it signs
+// is refused by those that do not.
+func (r *replacement) trusted() bool {
+	return !slices.ContainsFunc(r.sidecars, func(p *larboard) bool {
+		id := identityOf(p)
+		return len(id.Bundles) != 1 || id.Bundles[0].Authorities < 2
+	})
+}
+
+// visit is the life of an instance, which makes itself known. One of api or calls is told
+// to leave; one of shop, where all requests may be repeated, is killed.
 func (s *soak) visit(service, workload, id string) {
 	s.t.Helper()
 	p := start(s.t, id, s.called(service, id, workload, 0))
@@ -311,8 +374,8 @@ func (s *soak) awaitKnown(address string, want bool) {
 func (s *soak) pass(d time.Duration) { s.traffic[0].pass(d) }
 
 func (s *soak) progress() {
-	line := fmt.Sprintf("%6v: %d requests, %d failed, %d reloads, %d left, %d killed, %d roots; abuse %v",
-		time.Since(s.began).Round(time.Second), s.requests(), s.failed.Load(), s.reloads.Load(), s.left.Load(), s.killed.Load(), s.root.Load(), s.abuse)
+	line := fmt.Sprintf("%6v: %d requests, %d failed, %d reloads, %d left, %d killed, %d roots; %v; abuse %v",
+		time.Since(s.began).Round(time.Second), s.requests(), s.failed.Load(), s.reloads.Load(), s.left.Load(), s.killed.Load(), s.root.Load(), s.multiplexed, s.abuse)
 	for _, p := range s.fixed() {
 		line += "\n\t" + s.sampling.last(p.name)
 	}
@@ -324,18 +387,19 @@ func (s *soak) end(idle map[string]sample) {
 	s.t.Helper()
 	s.unwatch()
 	s.progress()
+	if missing := s.missing(); missing != "" {
+		s.t.Error(missing)
+	}
 	s.abuse.end()
 	s.tunnels.end()
+	s.multiplexed.end()
 	for _, one := range s.traffic {
 		one.endClean()
 	}
-	s.abuse.check(s.t)
+	s.multiplexed.check(s.t)
 	total := s.requests()
-	s.t.Logf("%v: %d requests and tunnels, %d failed; %d reloads, %d instances left, %d were killed, %d authorities",
+	s.t.Logf("%v: %d requests, streams and tunnels, %d failed; %d reloads, %d instances left, %d were killed, %d authorities",
 		time.Since(s.began).Round(time.Second), total, s.failed.Load(), s.reloads.Load(), s.left.Load(), s.killed.Load(), s.root.Load()+1)
-	if s.left.Load() == 0 || s.root.Load() == 0 {
-		s.t.Errorf("%d instances left, %d new authorities", s.left.Load(), s.root.Load())
-	}
 	for _, p := range s.fixed() {
 		s.checkCounters(p)
 	}
@@ -349,17 +413,26 @@ func (s *soak) checkCounters(p *larboard) {
 	id := identityOf(p)
 	s.t.Logf("%s: %v reloads applied, %d certificates, %v connections refused", p.name,
 		all.sum("larboard_config_reloads_total", `result="applied"`), id.Rotations, all.sum("larboard_refused_total"))
+	counted := 0
+	for series, n := range all {
+		if strings.HasPrefix(series, "larboard_http2_abuse_total") && n > 0 {
+			s.t.Logf("%s: %s %v", p.name, series, n)
+		}
+		if strings.HasPrefix(series, "larboard_endpoint_requests_total") && strings.Contains(series, `outcome="ok"`) {
+			counted++
+		}
+	}
+	if counted > 16 {
+		s.t.Errorf("%s: series of %d endpoints, most of which left", p.name, counted)
+	}
 	if n := all.sum("larboard_config_reloads_total", `result="refused"`); n != 0 {
 		s.t.Errorf("%s: %v reloads refused\n%s", p.name, n, tail(p.log(), 10))
 	}
-	if all.sum("larboard_config_reloads_total", `result="applied"`) == 0 || id.Rotations == 0 || id.Error != "" {
-		s.t.Errorf("%s: not reloaded or not rotated: %+v", p.name, id)
+	if id.Error != "" {
+		s.t.Errorf("%s: %+v", p.name, id)
 	}
 	if n := all.sum("larboard_engine_panics_total"); n != 0 {
 		s.t.Errorf("%s: %v panics", p.name, n)
-	}
-	if p != s.web && all.sum("larboard_refused_total") == 0 {
-		s.t.Errorf("%s refused no garbage", p.name)
 	}
 }
 

@@ -121,7 +121,8 @@ func (r *sampler) checkTrend(name string, earlyLow, lateLow, early, late sample)
 	}{
 		{"MiB of memory", func(s sample) float64 { return mib(s.memory) }, 0.1, 4},
 		{"descriptors", func(s sample) float64 { return float64(s.descriptors) }, 0, 8},
-		{"goroutines", func(s sample) float64 { return s.goroutines }, 0, 8},
+		// Those of a burst of streams are kept for a while, to be used again.
+		{"goroutines", func(s sample) float64 { return s.goroutines }, 0.25, 8},
 		{"tasks", func(s sample) float64 { return s.tasks }, 0, 16},
 		{"connections", func(s sample) float64 { return s.connections }, 0, 16},
 		{"MiB of buffers", func(s sample) float64 { return s.buffers / (1 << 20) }, 0.1, 1},

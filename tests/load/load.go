@@ -50,7 +50,7 @@ type Options struct {
 	// Stop, when closed, ends the sending as Duration does: whatever happens
 	// first. Unlike the end of the context it leaves no request uncounted.
 	Stop <-chan struct{}
-	// Timeout bounds one request from its sending, dial included; 10 s when 0.
+	// Timeout bounds one request from its sending, dial included; 30 s when 0.
 	Timeout time.Duration
 	// NewConn opens a connection for each request and sends Connection: close.
 	NewConn bool
@@ -105,7 +105,7 @@ func (o Options) withDefaults() Options {
 		o.Conns = 8
 	}
 	if o.Timeout <= 0 {
-		o.Timeout = 10 * time.Second
+		o.Timeout = 30 * time.Second
 	}
 	return o
 }

@@ -1,6 +1,7 @@
-// Package real starts real servers for tests, each a process of its own, built
-// from a pinned module under tests/tools. It must not know of the product's
-// packages: a test talks to a server as any other user does.
+// Package real starts real servers, clients and conformance tests, each a process of
+// its own: built from a pinned module under tests/tools, or of a package of the system.
+// It must not know of the product's packages: a test talks to a server as any other
+// user does.
 package real
 
 import (
@@ -30,9 +31,15 @@ type recipe struct {
 
 // recipes has those that need one.
 var recipes = map[string]recipe{
-	"consul":      {expect: "about 4 to 8 minutes with two cores"},
-	"ghostunnel":  {cgo: true, expect: "about a minute with two cores, and a C compiler"},
-	"staticcheck": {expect: "about half a minute with two cores"},
+	"consul": {expect: "about 4 to 8 minutes with two cores"},
+	"ghz":    {expect: "about 2 minutes with two cores"},
+	"grpc-interop-client": {module: "grpc", pkg: "google.golang.org/grpc/interop/client",
+		expect: "about a minute with two cores"},
+	"grpc-interop-server": {module: "grpc", pkg: "./server", expect: "about a minute with two cores"},
+	"h2spec":              {expect: "a few seconds"},
+	"ghostunnel":          {cgo: true, expect: "about a minute with two cores, and a C compiler"},
+	"jaeger":              {expect: "about 4 to 7 minutes with two cores"},
+	"staticcheck":         {expect: "about half a minute with two cores"},
 	"spire-agent": {module: "spire", pkg: "github.com/spiffe/spire/cmd/spire-agent",
 		expect: "about 5 minutes with two cores"},
 	"spire-server": {module: "spire", pkg: "github.com/spiffe/spire/cmd/spire-server", cgo: true,
@@ -107,12 +114,16 @@ func findModule(name string) (string, error) {
 }
 
 // cached is where the tool belongs: its name holds a digest of all that decides
-// what is built. How it is built is not among that: whoever changes a recipe's flags
-// removes the cached file.
+// what is built, the module's own programs included. How it is built is not among
+// that: whoever changes a recipe's flags removes the cached file.
 func cached(ctx context.Context, module, name string) (string, error) {
 	digest := sha256.New()
-	for _, file := range []string{"go.mod", "go.sum"} {
-		data, err := os.ReadFile(filepath.Join(module, file))
+	sources, err := filepath.Glob(filepath.Join(module, "*", "*.go"))
+	if err != nil {
+		return "", err
+	}
+	for _, file := range append([]string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}, sources...) {
+		data, err := os.ReadFile(file)
 		if err != nil {
 			return "", err
 		}

@@ -30,18 +30,20 @@ const (
 	closeAfter           // says that it closes, and does; nothing goes wrong
 	closeUnasked         // closes after the answer without having said so
 	continueFirst        // says 103 first; nothing goes wrong
-	mishaps       = continueFirst + 1
+	turnedAway           // over HTTP/2 refuses it unseen; repeated where another connection or endpoint may take it
+	errorFirst           // answers 503, a call with UNAVAILABLE; repeated where the sidecars do so
+	mishaps       = errorFirst + 1
 )
 
 func (m mishap) String() string {
 	return [...]string{"none", "reset at the head", "close without answer", "answer broken off", "silence",
-		"garbage", "early answer", "close announced", "close unannounced", "interim answer"}[m]
+		"garbage", "early answer", "close announced", "close unannounced", "interim answer", "refused unseen", "an error"}[m]
 }
 
 // harms reports whether the call may fail for it.
 func (m mishap) harms() bool {
 	switch m {
-	case none, earlyAnswer, closeAfter, closeUnasked, continueFirst:
+	case none, earlyAnswer, closeAfter, closeUnasked, continueFirst, turnedAway:
 		return false
 	}
 	return true
@@ -60,6 +62,8 @@ type call struct {
 	askChunked, answerChunked bool
 	answerUntilClose          bool // as HTTP/1.0 does it
 	expect                    bool // 100-continue
+	http2                     bool // of its client
+	grpc                      bool // as gRPC's clients call
 	uploadPause, serveDelay   time.Duration
 	stall, abortAfter         time.Duration
 	abortQuietly              bool // by an orderly close
@@ -73,10 +77,19 @@ type call struct {
 	failure      string
 	aborted      bool
 	collateral   *call          // its failure took this one along
+	turned       bool           // refused unseen
+	tripped      bool           // a breaker did not let it through
+	limited      bool           // nor did a rate limit
 	ran          map[string]int // executions by service
-	served       []string       // instances, in order
-	farEnd       bool           // the server's end of a tunnel saw all of it
+	sends        map[string]int // requests by service, asked again ones included
+	answered     map[string]int // of them
+	recorded     map[string]tried
+	served       []string // instances, in order
+	farEnd       bool     // the server's end of a tunnel saw all of it
 }
+
+// tried is what the records of one side of the proxies say of a call.
+type tried struct{ records, attempts int }
 
 // safe reports whether the proxy may repeat it (RFC 9110 section 9.2.2).
 func (c *call) safe() bool { return c.method != "POST" && c.method != "PATCH" }

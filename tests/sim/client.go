@@ -16,10 +16,12 @@ type leg struct {
 	service string
 	done    func(*leg)
 
-	answer  *head
-	proof   proof
-	failure string // empty: the whole answer has come
-	blame   *call  // whose failure took this one along
+	asked    int // times
+	answer   *head
+	trailers map[string]string
+	proof    proof
+	failure  string // empty: the whole answer has come
+	blame    *call  // whose failure took this one along
 }
 
 // session is a client's connection to a listener of its own sidecar, opened when something
@@ -48,6 +50,7 @@ func (s *session) send(l *leg) {
 	}
 	s.last = s.mesh().world.Now()
 	s.queue = append(s.queue, l)
+	l.call.sends[l.service]++
 	if s.peer == nil {
 		s.dial()
 	}
@@ -84,6 +87,25 @@ func (s *session) write(l *leg) {
 	default:
 		peer.Send(b.String() + body)
 	}
+}
+
+func (s *session) stall(d time.Duration) {
+	if peer := s.peer; peer != nil {
+		peer.Stall()
+		s.mesh().world.After(d, peer.Resume)
+	}
+}
+
+func (s *session) first() *leg {
+	if len(s.queue) == 0 {
+		return nil
+	}
+	return s.queue[0]
+}
+
+func (s *session) closeWrite() {
+	s.shut = true
+	s.peer.CloseWrite()
 }
 
 // sentAll reports that something is to be answered and nothing more to be sent.
@@ -148,6 +170,7 @@ func (s *session) end() {
 	l := s.queue[0]
 	s.queue = s.queue[1:]
 	s.used = s.mesh().world.Now()
+	l.trailers = s.reader.trailers
 	if l.answer.has("connection", "close") {
 		s.said = true
 	}
@@ -256,7 +279,11 @@ func (l *leg) verdict() string {
 	if l.failure != "" {
 		return l.failure
 	}
-	if reason := l.answer.fields["x-larboard-reason"]; reason != "" {
+	reason := l.answer.fields["x-larboard-reason"]
+	if reason == "" {
+		reason = l.trailers["x-larboard-reason"]
+	}
+	if reason != "" {
 		return fmt.Sprintf("answer %s: %s", l.answer.second, reason)
 	}
 	if l.answer.status() != 200 {
@@ -264,6 +291,24 @@ func (l *leg) verdict() string {
 	}
 	if c.method != "HEAD" && !l.proof.whole() {
 		return fmt.Sprintf("body: %d of %d bytes, wrong %v", l.proof.got, l.proof.want, l.proof.wrong)
+	}
+	if why := l.ending(); why != "" {
+		return why
+	}
+	return ""
+}
+
+// ending says what is wrong with the trailers of a whole answer.
+func (l *leg) ending() string {
+	c := l.call
+	if c.method == "HEAD" {
+		return ""
+	}
+	if sum, ok := l.trailers["x-sum"]; ok && sum != fmt.Sprint(c.answerID(l.service)) || !ok && c.answerOpen() && !c.answerUntilClose {
+		return fmt.Sprintf("trailers %v", l.trailers)
+	}
+	if c.grpc && l.trailers["grpc-status"] != "0" {
+		return fmt.Sprintf("a call with trailers %v", l.trailers)
 	}
 	return ""
 }

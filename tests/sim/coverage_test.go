@@ -6,6 +6,7 @@ import "testing"
 // to pass.
 func (t *tally) checkCoverage(tb testing.TB) {
 	for _, c := range []Counter{
+		{"calls", "HTTP/2"}, {"calls", "gRPC"}, {"clients", "asked again after a refusal"}, {"mishaps survived", "refused unseen"},
 		{"calls", "request"}, {"calls", "upgrade"}, {"calls", "tcp"}, {"calls", "succeeded"},
 		{"clients", "asked again after an announced close"},
 		{"events", "a certificate is rotated"}, {"events", "the root is rotated"},
@@ -16,9 +17,15 @@ func (t *tally) checkCoverage(tb testing.TB) {
 		{"faults", "workload closes a kept connection"},
 		{"failed for", "client aborted"}, {"failed for", "behind a call that failed"},
 		{"failed for", "link cut"}, {"failed for", "sidecar dead"},
+		{"failed for", "rate limited"}, {"limits", "allowed"}, {"limits", "refused"},
+		{"failed for", "breaker open"}, {"breakers", "open"}, {"breakers", "closed"}, {"ejections", "consecutive"},
+		{"ejections", "success_rate"}, {"ejections", "capped"}, {"ejections", "returned"},
 		{"failed for", "mishap: silence"}, {"failed for", "mishap: answer broken off"},
 		{"bytes", "spliced"},
 		{"mishaps survived", "early answer"}, {"mishaps survived", "reset at the head"},
+		{"mishaps survived", "an error"}, {"mishaps survived", "close without answer"}, {"mishaps survived", "silence"},
+		{"repeats", "reset made"}, {"repeats", "reset unsafe"}, {"repeats", "status made"}, {"repeats", "grpc_status made"},
+		{"repeats", "timeout made"}, {"repeats", "connect_failure made"}, {"repeats", "refused_stream made"},
 	} {
 		if t.counts[c] == 0 {
 			tb.Errorf("%d schedules without %s: %s", t.schedules, c.What, c.Kind)

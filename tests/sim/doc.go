@@ -1,7 +1,8 @@
 // Package sim runs a whole mesh on a simulated network and clock: services a, b and c,
 // several instances of each of the last two, beside every instance the data plane of a
 // sidecar as the product builds it from configuration text, and between the sidecars
-// mutual TLS. What happens to it is drawn from a seed, and the same seed gives the same
+// mutual TLS. In two schedules of three, clients, hops and workloads speak HTTP/2 and gRPC
+// beside HTTP/1, by frames that are not the product's. What happens to it is drawn from a seed, and the same seed gives the same
 // happenings to the nanosecond.
 //
 // It exists because what breaks a mesh is coincidence: an endpoint that leaves while a

@@ -71,6 +71,7 @@ type mesh struct {
 	faults []*fault
 	due    []appointment
 
+	tripped []time.Time          // when breakers refused connections to stream
 	members map[string][]string  // registered, by service: node names
 	gone    map[string]time.Time // when an address left its service
 	signer  int

@@ -42,6 +42,8 @@ type reader struct {
 	body func(string)
 	end  func()
 
+	trailers map[string]string // of the message that end tells of
+
 	rest  string
 	state readerState
 	left  int
@@ -122,6 +124,8 @@ func (r *reader) step() bool {
 		r.rest = rest
 		if line == "" {
 			r.finish()
+		} else if name, value, ok := strings.Cut(line, ":"); ok {
+			r.trailers[strings.ToLower(name)] = strings.TrimSpace(value)
 		}
 	}
 	return true
@@ -179,6 +183,7 @@ func (r *reader) open(text string) {
 		}
 		h.fields[name] = strings.TrimSpace(value)
 	}
+	r.trailers = map[string]string{}
 	f := r.head(h)
 	length := h.fields["content-length"]
 	switch {
@@ -215,6 +220,6 @@ func (t text) framed(id, n int, chunked bool) (fields, body string) {
 		fmt.Fprintf(&b, "%x\r\n%s\r\n", len(piece), piece)
 		done += len(piece)
 	}
-	b.WriteString("0\r\n\r\n")
+	fmt.Fprintf(&b, "0\r\nX-Sum: %d\r\n\r\n", id)
 	return "Transfer-Encoding: chunked\r\n", b.String()
 }

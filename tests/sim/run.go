@@ -51,6 +51,7 @@ func Run(tools *Tools, o Options) *Result {
 	m.until(m.world.Now().Add(50 * time.Millisecond))
 	m.drawVisits()
 	m.drawEvents()
+	m.sweeps()
 	m.through()
 	m.afterwards()
 	m.result.Trace, m.result.Lasted = m.world.Trace(), m.world.Now().Sub(epoch)
@@ -78,11 +79,13 @@ func (m *mesh) through() {
 func (m *mesh) afterwards() {
 	m.log("everything is put right")
 	for _, to := range []string{serviceB, serviceC} {
-		c := &call{id: len(m.calls), to: to, viaC: to == serviceB, method: "POST", askSize: 100, answerSize: 100, ran: map[string]int{}}
+		c := newCall(len(m.calls), to)
+		c.viaC, c.method, c.askSize, c.answerSize = to == serviceB, "POST", 100, 100
 		m.calls = append(m.calls, c)
-		s := m.nodes[0].session(c.port())
+		s := m.nodes[0].client(c.port(), m.plan.http2)
 		m.begin(c)
 		s.send(&leg{call: c, service: to, done: func(l *leg) {
+			m.leg(l)
 			m.finish(c, l.verdict())
 			s.leave()
 		}})

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -18,6 +19,16 @@ type plan struct {
 	length     time.Duration // of the time in which things happen
 	sessions   int
 	events     int
+
+	http2  bool   // is spoken by some
+	forced bool   // in schedules without upgrades, between some whatever is asked for
+	grpc   bool   // some calls
+	tuning string // http2 settings, as in a configuration
+
+	retries        string // as in a configuration; empty: the defaults
+	attempts       int    // that they allow
+	breaks, ejects bool   // services have breakers, ejection
+	limits         bool   // of requests
 }
 
 // draw makes the plan of a seed.
@@ -31,6 +42,10 @@ func draw(seed uint64, r *rand.Rand) plan {
 		events:    r.IntN(9),
 	}
 	p.shortLived = p.mesh && r.IntN(3) == 0
+	p.drawHTTP2(r)
+	p.drawRetries(rand.New(rand.NewPCG(seed, 0x72657472)))
+	p.breaks, p.ejects = breaking(seed)
+	p.limits = limiting(seed)
 	if p.shortLived {
 		p.length += 2 * certificatePeriod
 	}
@@ -46,15 +61,57 @@ func draw(seed uint64, r *rand.Rand) plan {
 	return p
 }
 
+// drawHTTP2 says who speaks it, and how.
+func (p *plan) drawHTTP2(r *rand.Rand) {
+	p.http2, p.forced, p.grpc = r.IntN(3) > 0, r.IntN(2) == 0, r.IntN(2) == 0
+	streams := []int{1, 3, 20, 128}[r.IntN(4)]
+	windows := []string{"16KiB", "64KiB", "1MiB"}
+	p.tuning = fmt.Sprintf("max_streams: %d, stream_window: %s, connection_window: %s", streams, windows[r.IntN(3)], windows[1+r.IntN(2)])
+	if r.IntN(3) == 0 {
+		p.tuning += ", ping_interval: 2s"
+	}
+	if !p.http2 {
+		p.forced, p.grpc = false, false
+	}
+}
+
+// drawRetries says what the sidecars repeat. The time of an attempt is longer than any
+// answer takes that nothing has touched.
+func (p *plan) drawRetries(r *rand.Rand) {
+	if p.attempts = 3; r.IntN(3) == 0 {
+		return
+	}
+	p.attempts = 1 + r.IntN(4)
+	on := []string{"reset", "reset, 5xx", "gateway_error, timeout", "reset, timeout, 5xx"}[r.IntN(4)]
+	p.retries = fmt.Sprintf("attempts: %d, on: [connect_failure, refused_stream, %s], replay: %s, backoff: {base: %s, max: 400ms}",
+		p.attempts, on, []string{"0", "2KiB", "64KiB", "1MiB"}[r.IntN(4)], []string{"0", "5ms", "200ms"}[r.IntN(3)])
+	if r.IntN(2) == 0 {
+		p.retries += ", per_try_timeout: 6s"
+	}
+	if r.IntN(2) == 0 {
+		p.retries += ", grpc_statuses: unavailable"
+	}
+	if r.IntN(2) == 0 {
+		p.retries += ", budget: {percent: 1000, min: 100}"
+	}
+}
+
+// newCall is a call of which nothing is drawn yet.
+func newCall(id int, to string) *call {
+	return &call{id: id, to: to, ran: map[string]int{}, sends: map[string]int{}, answered: map[string]int{}, recorded: map[string]tried{}}
+}
+
 // drawCall makes one call of a schedule.
 func (m *mesh) drawCall(id int) *call {
 	r := m.random
-	c := &call{id: id, to: serviceB, ran: map[string]int{}}
+	c := newCall(id, serviceB)
 	switch r.IntN(10) {
 	case 0:
 		c.kind, c.to = raw, serviceC
 	case 1:
-		c.kind = upgrade
+		if !m.plan.forced {
+			c.kind = upgrade
+		}
 	}
 	if c.kind == request {
 		c.viaC = r.IntN(2) == 0
@@ -94,6 +151,10 @@ func (m *mesh) drawCall(id int) *call {
 		c.abortAfter, c.abortQuietly = time.Duration(1+r.IntN(1500))*time.Millisecond, r.IntN(2) == 0
 	}
 	c.shutFirst = r.IntN(3)
+	if m.plan.grpc && c.kind == request && r.IntN(3) == 0 {
+		c.grpc, c.method, c.askChunked, c.expect, c.answerUntilClose = true, "POST", true, false, false
+		c.askSize++
+	}
 	m.drawMishap(c)
 	return c
 }
@@ -132,11 +193,34 @@ func (m *mesh) drawSize() int {
 	return 1 + r.IntN(900_000) // plain, and from some size on spliced
 }
 
+// client asks one listener, in one version of HTTP.
+type client interface {
+	send(*leg)
+	// abort ends a call that is under way.
+	abort(*call)
+	// stall stops taking what comes, for a while.
+	stall(time.Duration)
+	// sentAll reports that the outgoing direction may end; closeWrite ends it.
+	sentAll() bool
+	closeWrite()
+	// first is the leg that is answered before all others; nil: there is none.
+	first() *leg
+	leave()
+}
+
+func (n *node) client(port int, http2 bool) client {
+	if http2 {
+		return n.session2(port, 1+n.mesh.random.IntN(3))
+	}
+	return n.session(port)
+}
+
 // visit is one client: a connection with some calls, one after the other or several at
 // once.
 type visit struct {
 	mesh    *mesh
-	session *session
+	session client
+	http2   bool
 	calls   []*call
 	depth   int
 	think   time.Duration
@@ -151,11 +235,16 @@ func (m *mesh) drawVisits() {
 		if r.IntN(4) == 0 {
 			v.depth = 2 + r.IntN(4)
 		}
+		v.http2 = m.plan.http2 && r.IntN(2) == 0
+		calls := 1 + r.IntN(8)
+		if v.http2 && r.IntN(3) == 0 {
+			v.depth, calls = 4+r.IntN(20), calls+r.IntN(24)
+		}
 		if r.IntN(8) == 0 {
 			v.think = time.Duration(5+r.IntN(3)) * time.Second // beyond the shorter idle time
 		}
 		port := 0
-		for range 1 + r.IntN(8) {
+		for range calls {
 			c := m.drawCall(len(m.calls))
 			m.calls = append(m.calls, c)
 			if c.kind != request {
@@ -169,13 +258,14 @@ func (m *mesh) drawVisits() {
 				c.to, c.mishapAt = map[int]string{callB: serviceB, callC: serviceC}[port], ""
 				c.viaC, c.mishap = c.viaC && port == callB, none
 			}
-			if v.depth > 1 {
+			if v.depth > 1 && !v.http2 {
 				c.expect, c.uploadPause = false, 0
 			}
+			c.http2, c.grpc = v.http2, c.grpc && v.http2
 			v.calls = append(v.calls, c)
 		}
 		if port != 0 {
-			v.session = m.nodes[0].session(port)
+			v.session = m.nodes[0].client(port, v.http2)
 			m.at(time.Duration(r.Int64N(int64(m.plan.length))), v.next)
 		}
 	}
@@ -200,15 +290,12 @@ func (v *visit) next() {
 		if c.abortAfter > 0 {
 			m.world.After(c.abortAfter, func() { v.session.abort(c) })
 		}
-		if c.stall > 0 && v.session.peer != nil {
-			peer := v.session.peer
-			peer.Stall()
-			m.world.After(c.stall, peer.Resume)
+		if c.stall > 0 {
+			v.session.stall(c.stall)
 		}
 	}
 	if len(v.calls) == 0 && v.session.sentAll() && m.random.IntN(6) == 0 {
-		v.session.shut = true
-		v.session.peer.CloseWrite()
+		v.session.closeWrite()
 	}
 }
 
@@ -220,8 +307,9 @@ func (v *visit) answered(l *leg) {
 	}
 	c.collateral = l.blame
 	m.finish(c, l.verdict())
-	if len(v.session.queue) > 0 {
-		v.session.queue[0].call.turn = m.world.Now()
+	m.leg(l)
+	if next := v.session.first(); next != nil {
+		next.call.turn = m.world.Now()
 	}
 	switch {
 	case len(v.calls) > 0:

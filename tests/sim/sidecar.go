@@ -11,6 +11,8 @@ import (
 	"github.com/larboard-proxy/larboard/discovery"
 	"github.com/larboard-proxy/larboard/observability"
 	"github.com/larboard-proxy/larboard/policy"
+	"github.com/larboard-proxy/larboard/policy/limit"
+	"github.com/larboard-proxy/larboard/policy/retry"
 	"github.com/larboard-proxy/larboard/sidecar/compile"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 	"github.com/larboard-proxy/larboard/sidecar/engine"
@@ -31,6 +33,8 @@ type sidecar struct {
 	seen     []*upstream.Endpoint // all that it ever knew
 	open     int                  // connections, by the meter
 	picks    []*upstream.Local    // of the planted step
+	limits   *limit.Registry
+	held     []held
 }
 
 // ports of every instance, and of the listeners towards the services that it calls.
@@ -47,7 +51,7 @@ func (m *mesh) startSidecar(n *node) (*sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sidecar{node: n, engine: e, services: map[string]*upstream.Service{}}
+	s := &sidecar{node: n, engine: e, services: map[string]*upstream.Service{}, limits: limit.NewRegistry()}
 	log := slog.New(slog.DiscardHandler)
 	s.proxy = proxy.New(proxy.Options{Engine: e, Observers: []observability.Observer{s}, Meter: s, Log: log})
 	for _, l := range e.Loops() {
@@ -76,7 +80,7 @@ func (s *sidecar) apply() error {
 	}
 	s.applied++
 	out, err := compile.Compile(compile.Input{
-		Config: c, Identities: s.identities(), Services: s.services, Generation: s.applied, Log: slog.New(slog.DiscardHandler),
+		Config: c, Identities: s.identities(), Services: s.services, Generation: s.applied, Log: slog.New(slog.DiscardHandler), Limits: s.limits,
 	})
 	if err != nil {
 		return err
@@ -93,7 +97,9 @@ func (s *sidecar) apply() error {
 		}
 	}
 	out.Commit()
+	n.mesh.plantCap(s)
 	plan.Commit()
+	s.keepLimits(out.Limits)
 	s.proxy.Reauthorize()
 	return nil
 }
@@ -151,7 +157,7 @@ func (n *node) listeners(b *strings.Builder) {
 	}
 	b.WriteString("listeners:\n")
 	if n.service != "a" {
-		fmt.Fprintf(b, "- {name: inbound, address: \"%s:%d\"%s%s, service: local}\n", n.ip, meshPort, tls, allow)
+		fmt.Fprintf(b, "- {name: inbound%s, address: \"%s:%d\"%s%s, service: local%s%s}\n", n.renamed(1), n.ip, meshPort, tls, allow, n.tuned(), n.limiting("in"))
 	}
 	if n.service == serviceC {
 		fmt.Fprintf(b, "- {name: raw, address: \"%s:%d\", protocol: tcp%s%s, service: raw}\n", n.ip, streamPort, tls, allow)
@@ -160,25 +166,69 @@ func (n *node) listeners(b *strings.Builder) {
 		fmt.Fprintf(b, "- {name: extra, address: \"127.0.0.1:%d\", service: local}\n", 9100+n.variant)
 	}
 	for _, u := range n.uses() {
-		protocol := "http"
+		protocol := "http" + n.tuned()
 		if u.name == stream {
 			protocol = "tcp"
 		}
-		fmt.Fprintf(b, "- {name: %s, direction: outbound, address: \"127.0.0.1:%d\", protocol: %s, service: %s}\n", u.name, u.port, protocol, u.name)
+		fmt.Fprintf(b, "- {name: %s, direction: outbound, address: \"127.0.0.1:%d\", service: %s, protocol: %s}\n", u.name+n.renamed(2), u.port, u.name, protocol)
 	}
 }
 
 func (n *node) upstreams(b *strings.Builder) {
-	tls := ""
+	tls, retries := "", ""
 	if n.mesh.plan.mesh {
 		tls = ", tls: {spiffe: {}}"
 	}
+	if p := &n.mesh.plan; p.retries != "" {
+		retries = ", retries: {" + p.retries + "}"
+	}
 	balance := []string{"round_robin", "random", "p2c"}[n.variant%3]
-	fmt.Fprintf(b, "services:\n- {name: local, endpoints: [\"127.0.0.1:%d\"]}\n- {name: raw, endpoints: [\"127.0.0.1:%d\"]}\n", workloadPort, workloadTCP)
+	fmt.Fprintf(b, "services:\n- {name: local, endpoints: [\"127.0.0.1:%d\"]%s%s%s}\n- {name: raw, endpoints: [\"127.0.0.1:%d\"]}\n", workloadPort, n.version(n.variant), retries, n.breaking(), workloadTCP)
 	for _, u := range n.uses() {
 		head := 8 + n.variant%2
-		fmt.Fprintf(b, "- {name: %s, discovery: {consul: {connect: true}}, balance: %s, timeouts: {response_head: %ds}%s}\n", u.name, balance, head, tls)
+		version := n.version(n.variant / 2)
+		if u.name == stream {
+			version = ""
+		}
+		fmt.Fprintf(b, "- {name: %s, discovery: {consul: {connect: true}}, balance: %s, timeouts: {response_head: %ds}%s%s%s%s%s}\n", u.name, balance, head, tls, version, retries, n.breaking(), n.limiting("to-"+u.name))
 	}
+}
+
+// renamed makes a reload replace listeners by others at the same addresses, whose
+// connections are then drained.
+func (n *node) renamed(in int) string {
+	if n.variant%4 == in {
+		return "-too"
+	}
+	return ""
+}
+
+// tuned are the settings of HTTP/2.
+func (n *node) tuned() string {
+	if !n.mesh.plan.http2 {
+		return ""
+	}
+	return ", http2: {" + n.mesh.plan.tuning + "}"
+}
+
+// version is what a service's endpoints are spoken to in.
+func (n *node) version(variant int) string {
+	p := &n.mesh.plan
+	if !p.http2 {
+		return ""
+	}
+	versions := []string{"auto"}
+	if p.forced {
+		versions = append(versions, "http2", "http2")
+	}
+	if !p.grpc {
+		versions = append(versions, "http1")
+	}
+	version := versions[variant%len(versions)]
+	if version == "http1" {
+		return ", protocol: http1"
+	}
+	return ", protocol: " + version + n.tuned()
 }
 
 // use is a service that an instance calls, and the port of the listener towards it.
@@ -211,6 +261,9 @@ func (s *sidecar) Observe(r *observability.Record) {
 	m := s.node.mesh
 	m.count("records", r.Reason.String())
 	m.log("%s %s %s status %d %s endpoint %s attempts %d in %v: %v", s.node.name, r.Listener, r.Path, r.Status, r.Reason, r.Endpoint, r.Attempts, r.Total, r.Err)
+	m.record(s.node, r)
+	s.checkBreaking(r)
+	s.checkLimiting(r)
 	if !r.Inbound && r.Endpoint != "" {
 		m.checkEndpoint(s.node, r)
 	}
@@ -230,6 +283,21 @@ func (s *sidecar) Refused(_ int, listener string, r policy.Reason) {
 	s.node.mesh.log("%s %s refused a connection: %s", s.node.name, listener, r)
 }
 
+// HTTP2Abuse implements proxy.Meter: nobody here attacks, but links that are cut are silent.
+func (s *sidecar) HTTP2Abuse(_ int, listener string, r policy.Reason) {
+	m := s.node.mesh
+	if (r == policy.HTTP2Stalled || r == policy.HTTP2PingTimeout) && m.faulty() {
+		m.count("abuse in a fault", r.String())
+		return
+	}
+	m.violate("abuse of %s: %s", listener, r)
+}
+
+// UpstreamAbuse implements proxy.Meter: nobody here attacks.
+func (s *sidecar) UpstreamAbuse(_ int, service string, r policy.Reason) {
+	s.node.mesh.violate("abuse by an endpoint of %s: %s", service, r)
+}
+
 // Cut implements proxy.Meter.
 func (s *sidecar) Cut(_ int, listener string, r policy.Reason) {
 	s.node.mesh.count("connections cut", r.String())
@@ -239,6 +307,19 @@ func (s *sidecar) Cut(_ int, listener string, r policy.Reason) {
 // UpstreamConn implements proxy.Meter.
 func (s *sidecar) UpstreamConn(_ int, _ string, r policy.Reason) {
 	s.node.mesh.count("connections to endpoints", r.String())
+}
+
+// Limited implements proxy.Meter.
+func (s *sidecar) Limited(_ int, listener, limit string) {
+	s.node.mesh.count("limited", listener+" "+limit)
+}
+
+// Quota implements proxy.Meter.
+func (s *sidecar) Quota(_ int, result string) { s.node.mesh.count("asked for a quota", result) }
+
+// Retry implements proxy.Meter.
+func (s *sidecar) Retry(_ int, _ string, c retry.Cause, r retry.Result) {
+	s.node.mesh.count("repeats", c.String()+" "+r.String())
 }
 
 // ForgetEndpoint implements proxy.Meter.
@@ -264,6 +345,17 @@ func (s *sidecar) inflight() error {
 	for _, e := range s.seen {
 		if n := e.Inflight(); n != 0 {
 			errs = append(errs, fmt.Errorf("endpoint %s has %d in flight", e.Address, n))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// muxes says which endpoints are thought to have connections of HTTP/2 when none is open.
+func (s *sidecar) muxes() error {
+	var errs []error
+	for _, e := range s.seen {
+		if n := e.Muxes(); n != 0 {
+			errs = append(errs, fmt.Errorf("endpoint %s has %d connections of HTTP/2", e.Address, n))
 		}
 	}
 	return errors.Join(errs...)

@@ -137,6 +137,10 @@ func TestPlantedBugsAreFound(t *testing.T) {
 		{LostWakeUp, 20, "for no reason"},
 		{DoubleDone, 40, "in flight"},
 		{StaleSet, 40, "after it had left"},
+		{KeptWindow, 40, "for no reason"},
+		{LostWriter, 40, "for no reason"},
+		{ForgottenStream, 60, "was executed 2 times"},
+		{NoCap, 60, "endpoints are ejected"},
 	} {
 		t.Run(c.plant.String(), func(t *testing.T) {
 			tools := NewTools()

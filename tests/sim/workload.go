@@ -13,17 +13,22 @@ import (
 // workload is the application of one instance: it answers what its calls' plans say, and
 // asks c where they say so. It dies and comes back without its sidecar.
 type workload struct {
-	node  *node
-	dead  bool
-	ports []*network.Server
-	conns []*serving
-	pool  []*session // idle, towards c
+	node   *node
+	dead   bool
+	ports  []*network.Server
+	conns  []*serving
+	pool   []*session // idle, towards c
+	muxes  []*served2
+	onward *session2 // towards c, where the workloads speak HTTP/2
 }
 
 func (n *node) startWorkload() {
 	w := &workload{node: n}
+	if n.mesh.plan.http2 && n.mesh.random.IntN(2) == 0 {
+		w.onward = n.session2(callC, 1000)
+	}
 	n.work = w
-	w.ports = append(w.ports, n.host.Serve(fmt.Sprintf("127.0.0.1:%d", workloadPort), func(p *network.Peer) { w.serving(p).react() }))
+	w.ports = append(w.ports, n.host.Serve(fmt.Sprintf("127.0.0.1:%d", workloadPort), func(p *network.Peer) { w.reactTo(p) }))
 	w.ports = append(w.ports, n.host.Serve(fmt.Sprintf("127.0.0.1:%d", workloadTCP), func(p *network.Peer) { w.tunnelled(p) }))
 }
 
@@ -39,7 +44,39 @@ func (w *workload) die() {
 	for _, s := range w.pool {
 		s.leave()
 	}
-	w.conns, w.pool = nil, nil
+	for _, s := range w.muxes {
+		s.end.over = true
+	}
+	if w.onward != nil {
+		w.onward.die()
+	}
+	w.conns, w.pool, w.muxes = nil, nil, nil
+}
+
+// reactTo is whatever happens on a connection from the sidecar.
+func (w *workload) reactTo(p *network.Peer) {
+	for _, s := range w.muxes {
+		if s.end.peer == p {
+			s.end.react()
+			return
+		}
+	}
+	for _, s := range w.conns {
+		if s.peer == p {
+			s.react()
+			return
+		}
+	}
+	yes, known := speaks2(p.Got())
+	switch {
+	case !known && !p.Over():
+	case yes && known:
+		s := w.serve2(p)
+		w.muxes = append(w.muxes, s)
+		s.end.react()
+	default:
+		w.serving(p).react()
+	}
 }
 
 // serving is one connection from the sidecar.
@@ -149,6 +186,7 @@ func (s *serving) end() {
 	if !s.proof.whole() {
 		m.violate("%s: request %d came as %d of %d bytes, wrong %v", s.work.node.name, c.id, s.proof.got, s.proof.want, s.proof.wrong)
 	}
+	c.checkTrailers(m, s.work.node.service, s.reader.trailers)
 	s.got = true
 	switch {
 	case s.said || s.strikes(earlyAnswer):
@@ -178,27 +216,51 @@ func (s *serving) serve() {
 	if s.work.dead {
 		return
 	}
-	if !s.call.viaC || s.work.node.service != serviceB {
+	switch {
+	case s.strikes(errorFirst):
+		s.answer(s.work.node.name, 503)
+		return
+	case !s.call.viaC || s.work.node.service != serviceB:
 		s.answer(s.work.node.name, 200)
 		return
 	}
-	w := s.work
-	session := w.session()
-	session.send(&leg{call: s.call, service: serviceC, done: func(l *leg) {
+	s.work.askC(s.call, func(status int) { s.answer(s.work.node.name, status) })
+}
+
+// askC asks c what it says to a call, and answers with a status.
+func (w *workload) askC(c *call, answer func(status int)) {
+	m := w.node.mesh
+	ask := &leg{call: c, service: serviceC}
+	var session *session
+	if w.onward == nil && !c.grpc {
+		session = w.session()
+	}
+	ask.done = func(l *leg) {
 		if w.dead {
 			return
 		}
 		if l.mispaired() {
-			s.mesh().violate("%s: %v was answered with %v", w.node.name, l.call, l.answer)
+			m.violate("%s: %v was answered with %v", w.node.name, l.call, l.answer)
 		}
+		m.leg(l)
 		status := 200
 		if why := l.verdict(); why != "" {
-			s.mesh().log("%s: call %d failed at c: %s", w.node.name, l.call.id, why)
+			m.log("%s: call %d failed at c: %s", w.node.name, l.call.id, why)
 			status = 502
 		}
-		w.pool = append(w.pool, session)
-		s.answer(w.node.name, status)
-	}})
+		if session != nil {
+			w.pool = append(w.pool, session)
+		}
+		answer(status)
+	}
+	if session != nil {
+		session.send(ask)
+		return
+	}
+	if w.onward == nil {
+		w.onward = w.node.session2(callC, 1000)
+	}
+	w.onward.send(ask)
 }
 
 // session is an idle one, young enough that its listener does not give it up.

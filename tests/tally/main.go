@@ -4,14 +4,18 @@
 //
 //	go run ./tests/tally [-also DIR]... [go test arguments]
 //
-// -also runs all tests of another module after that.
+// -also runs all tests of another module after that. What failed gets a second try in
+// the end, by itself and with nothing beside it: a machine that is busy with something
+// else fails a test now and then, a defect fails it twice. See again.go.
 package main
 
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"strings"
 )
 
 func main() {
@@ -21,20 +25,21 @@ func main() {
 		return nil
 	})
 	flag.Parse()
-	t := newTally(os.Stdout)
+	t := newTally(os.Stdout, goTest)
 	t.run("", flag.Args())
 	for _, dir := range also {
 		t.run(dir, []string{"./..."})
 	}
+	t.secondTries()
 	fmt.Println(t.summary())
 	if !t.ok() {
 		os.Exit(1)
 	}
 }
 
-// run adds one go test in a directory (empty: here) to the tally. What go itself
-// has to say stays on standard error.
-func (t *tally) run(dir string, arguments []string) {
+// goTest runs go test -json in a directory (empty: here) and passes on its events. What
+// go itself has to say stays on standard error.
+func goTest(dir string, arguments []string, read func(io.Reader)) error {
 	cmd := exec.Command("go", append([]string{"test", "-json"}, arguments...)...)
 	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
@@ -43,14 +48,28 @@ func (t *tally) run(dir string, arguments []string) {
 		err = cmd.Start()
 	}
 	if err != nil {
-		t.broken(err)
-		return
+		return err
 	}
+	read(out)
+	return cmd.Wait()
+}
+
+// run adds one go test in a directory to the tally.
+func (t *tally) run(dir string, arguments []string) {
+	t.dir, t.flags = dir, flagsOf(arguments)
 	before := t.failed
-	t.read(out)
-	if err := cmd.Wait(); err != nil && t.failed == before {
+	if err := t.test(dir, arguments, t.read); err != nil && t.failed == before {
 		t.broken(err)
 	}
+}
+
+// flagsOf are the arguments without the packages, which come last.
+func flagsOf(arguments []string) []string {
+	n := len(arguments)
+	for n > 0 && strings.HasPrefix(arguments[n-1], ".") {
+		n--
+	}
+	return arguments[:n]
 }
 
 // broken counts a go test that failed without a test that did.

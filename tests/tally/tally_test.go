@@ -29,8 +29,9 @@ func TestTally(t *testing.T) {
 			`{"Action":"fail","Package":"p","Test":"TestA/x"}`,
 			`{"Action":"fail","Package":"p","Test":"TestA"}`,
 			`{"Action":"pass","Package":"p","Test":"TestB"}`,
+			`{"Action":"output","Package":"p","Output":"FAIL\n"}`,
 			`{"Action":"fail","Package":"p","Elapsed":1}`,
-		}, "1 passed, 1 failed", false, []string{"--- p\na.go:1: wrong", "FAIL  p 1.0s: 1 failed"}, nil},
+		}, "1 passed, 1 failed", false, []string{"--- p\n| a.go:1: wrong", "FAIL  p 1.0s: 1 failed"}, nil},
 		{"a package that does not build", []string{
 			`{"ImportPath":"p [p.test]","Action":"build-output","Output":"a.go:1: undefined: x\n"}`,
 			`{"ImportPath":"p [p.test]","Action":"build-fail"}`,
@@ -59,7 +60,7 @@ func TestTally(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder
-			tally := newTally(&out)
+			tally := newTally(&out, nil)
 			tally.read(strings.NewReader(strings.Join(c.events, "\n")))
 			summary := strings.Split(tally.summary(), "\n")
 			if got := summary[len(summary)-1]; got != c.want || tally.ok() != c.ok {
