@@ -90,8 +90,11 @@ func TestTLSClientAndWriteBuffers(t *testing.T) {
 			if err := readFull(x, in); err != nil || string(in[:4]) != "head" || !bytes.Equal(in[4:], out) {
 				t.Errorf("echo of %d: %v", body, err)
 			}
-			if x.Pending() {
-				t.Error("pending with everything read")
+			if x.Pending() { // readiness may be noted late, for what has been read: then a read finds nothing
+				c.SetReadDeadline(c.Loop().Now().Add(10 * time.Millisecond))
+				if n, err := x.Read(in); n != 0 || !errors.Is(err, ErrTimeout) {
+					t.Errorf("pending with everything read: %d, %v", n, err)
+				}
 			}
 			if v := x.ConnectionState().Version; v != tls.VersionTLS13 {
 				t.Errorf("version %x", v)
