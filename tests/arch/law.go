@@ -13,7 +13,7 @@ func Law() map[string][]string {
 		".": {"sidecar/cli"},
 		"sidecar": {"sidecar/admin", "sidecar/compile", "sidecar/config", "sidecar/engine", "sidecar/health", "sidecar/http1", "sidecar/identity",
 			"sidecar/proxy", "sidecar/proxyproto", "sidecar/quota", "sidecar/upstream", "discovery/...", "policy/...", "observability/..."},
-		"sidecar/cli":     {"sidecar/...", "discovery/...", "policy/...", "observability/..."},
+		"sidecar/cli":     {"sidecar/...", "injector/...", "discovery/...", "policy/...", "observability/..."},
 		"sidecar/demo":    {"sidecar/...", "discovery/...", "policy/...", "observability/..."},
 		"sidecar/admin":   {"policy"},
 		"sidecar/compile": {"sidecar/config", "sidecar/proxy", "sidecar/upstream", "sidecar/identity", "sidecar/http1", "sidecar/http2", "sidecar/proxyproto", "discovery/...", "policy/...", "observability/tracecontext"},
@@ -45,8 +45,12 @@ func Law() map[string][]string {
 		"observability/otlp":         {},
 		"observability/trace":        {"observability", "observability/otlp", "observability/accesslog/template", "policy"},
 		"observability/tracecontext": {},
+		"injector":                   {"sidecar/config"},
+		"injector/webhook":           {"injector"},
+		"injector/manifest":          {"injector", "sidecar/config"},
+		"injector/capture":           {},
 		"tests/arch":                 {},
-		"tests/...":                  {"sidecar/...", "discovery/...", "policy/...", "observability/...", "tests/..."},
+		"tests/...":                  {"sidecar/...", "injector/...", "discovery/...", "policy/...", "observability/...", "tests/..."},
 
 		"observability/accesslog":          {"observability", "observability/accesslog/template", "policy"},
 		"observability/accesslog/template": {},
@@ -63,6 +67,8 @@ func owners() map[string]string {
 		"github.com/prometheus/":          "observability/...",
 		"golang.org/x/time":               "policy/limit",
 		"github.com/envoyproxy/":          "tests/...",
+		"github.com/google/nftables":      "injector/capture",
+		"k8s.io/":                         "injector/...",
 	}
 }
 
