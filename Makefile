@@ -12,6 +12,8 @@ TASKS   = ./sidecar/http1 ./sidecar/http2/... ./sidecar/message ./sidecar/upstre
 RACE    = ./sidecar/... ./discovery/... ./observability/... ./policy/...
 # Clients and conformance tests of HTTP/2 and gRPC that the tests start.
 CLIENTS = h2spec grpc-interop-client grpc-interop-server ghz
+# What a Kubernetes for tests consists of.
+KUBERNETES = etcd kube-apiserver kube-controller-manager kubectl
 
 .DEFAULT_GOAL := help
 .PHONY: help attack demo test test-goroutines race lint bench fuzz soak soak-everything sim check build packages
@@ -25,9 +27,9 @@ demo: ## the whole mesh in one terminal: three services, their sidecars, and a s
 build: ## bin/larboard, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/larboard .
 
-test: packages ## all tests, against a real Consul, SPIRE and Jaeger too (built once: 15 to 25 minutes)
-	@echo "Consul, SPIRE, Jaeger and clients for the tests, from the build cache or built now:"
-	@$(GO) run ./tests/tools/build consul spire-agent spire-server jaeger $(CLIENTS)
+test: packages ## all tests, against a real Consul, SPIRE, Jaeger and Kubernetes too (built once: half an hour)
+	@echo "Consul, SPIRE, Jaeger, Kubernetes and clients for the tests, from the build cache or built now:"
+	@$(GO) run ./tests/tools/build consul spire-agent spire-server jaeger $(CLIENTS) $(KUBERNETES)
 	@$(GO) run ./tests/tally -also tests/tools/taskvet -- -timeout 30m ./...
 
 test-goroutines: packages ## the suites that run on the engine, on its goroutines kind

@@ -55,10 +55,13 @@ func (p *process) signal(s os.Signal) error {
 
 // stop ends the process, frozen or not: politely, then not. It returns when the
 // process has gone.
-func (p *process) stop() {
+func (p *process) stop() { p.stopWithin(stopTime) }
+
+// stopWithin is stop with another time to end by itself.
+func (p *process) stopWithin(d time.Duration) {
 	_ = p.signal(syscall.SIGTERM)
 	_ = p.signal(syscall.SIGCONT)
-	polite := time.NewTimer(stopTime)
+	polite := time.NewTimer(d)
 	defer polite.Stop()
 	select {
 	case <-p.exited:

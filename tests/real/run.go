@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -20,11 +21,18 @@ type Ran struct {
 // is neither, the message says which package has it.
 func Run(t testing.TB, within time.Duration, name string, args ...string) Ran {
 	t.Helper()
+	return RunInput(t, within, "", name, args...)
+}
+
+// RunInput is Run with something on standard input.
+func RunInput(t testing.TB, within time.Duration, stdin, name string, args ...string) Ran {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, Installed(t, name), args...)
 	cmd.SysProcAttr = dieWithUs()
 	cmd.WaitDelay = time.Second // its children may hold the pipes
+	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
