@@ -74,4 +74,4 @@ attack: ## hostile HTTP/2 peers against the binary, ordinary clients beside them
 check: lint test ## what a change must pass
 
 packages:
-	@.ci/packages chromium curl haproxy mariadb-client mariadb-server nghttp2-client prometheus redis-server redis-tools gcc libc6-dev
+	@.ci/packages chromium curl haproxy iproute2 iptables mariadb-client mariadb-server nftables nghttp2-client prometheus redis-server redis-tools gcc libc6-dev

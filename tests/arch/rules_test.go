@@ -53,6 +53,7 @@ func TestRules(t *testing.T) {
 		{"field name", checkNames, "a.go", `package a; type T struct{ backendName string }`, "backendName"},
 		{"good names", checkNames, "a.go", `package a; type Managed struct{ base int }`, ""},
 		{"skip", checkSkips, "a_test.go", "package a; func f() { t.Skip" + "() }", "may not run"},
+		{"skip where the machine is known", checkSkips, "tests/real/a.go", "package real; func f() { t.Skipf" + "(why) }", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f, err := Parse(c.path, c.text)

@@ -21,11 +21,12 @@ func checkWords(name, text string) []string {
 	return problems
 }
 
-// skips finds tests that may silently not run.
+// skips finds tests that may silently not run. In tests/real alone it is said, by the name
+// of what is missing, that a machine cannot run a test: without root there are no namespaces.
 var skips = regexp.MustCompile(`\b[tbf]\.Skip(f|Now)?\(`)
 
 func checkSkips(f *File) []string {
-	if m := skips.FindString(f.Text); m != "" {
+	if m := skips.FindString(f.Text); m != "" && f.Dir() != "tests/real" {
 		return []string{fmt.Sprintf("%s: calls %s): a test that may not run proves nothing", f.Path, m)}
 	}
 	return nil
