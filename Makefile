@@ -13,7 +13,7 @@ RACE    = ./sidecar/... ./discovery/... ./observability/... ./policy/...
 # Clients and conformance tests of HTTP/2 and gRPC that the tests start.
 CLIENTS = h2spec grpc-interop-client grpc-interop-server ghz
 # What a Kubernetes for tests consists of.
-KUBERNETES = etcd kube-apiserver kube-controller-manager kubectl
+KUBERNETES = etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl
 
 .DEFAULT_GOAL := help
 .PHONY: help attack demo test test-goroutines race lint bench fuzz soak soak-everything sim check build packages
@@ -74,4 +74,4 @@ attack: ## hostile HTTP/2 peers against the binary, ordinary clients beside them
 check: lint test ## what a change must pass
 
 packages:
-	@.ci/packages chromium curl haproxy iproute2 iptables mariadb-client mariadb-server nftables nghttp2-client prometheus redis-server redis-tools gcc libc6-dev
+	@.ci/packages chromium containerd containernetworking-plugins curl haproxy iproute2 iptables mariadb-client mariadb-server nftables nghttp2-client prometheus redis-server redis-tools runc gcc libc6-dev
