@@ -63,7 +63,7 @@ func (s *Sidecar) reload() error {
 // force, so that what is shown and compiled is what runs.
 func (s *Sidecar) withoutLater(c *config.Config) *config.Config {
 	in := *c
-	in.Admin, in.Log, in.Loops = s.config0.Admin, s.config0.Log, s.config0.Loops
+	in.Admin, in.Probes, in.Log, in.Loops = s.config0.Admin, s.config0.Probes, s.config0.Log, s.config0.Loops
 	in.Metrics, in.Tracing = s.config0.Metrics, s.config0.Tracing.Running(c.Tracing)
 	in.Engine, in.CPUs, in.Limits.Handshakes = s.config0.Engine, s.config0.CPUs, s.config0.Limits.Handshakes
 	in.Consul, in.Identity, in.Identities = s.config0.Consul, s.config0.Identity, s.config0.Identities
@@ -78,6 +78,7 @@ func needRestart(was, is *config.Config) (fields []string) {
 		was, is any
 	}{
 		{"admin", was.Admin, is.Admin},
+		{"probes", was.Probes, is.Probes},
 		{"log", was.Log, is.Log},
 		{"metrics", was.Metrics, is.Metrics},
 		{"tracing", was.Tracing, was.Tracing.Started(is.Tracing)},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/larboard-proxy/larboard/sidecar/config"
+	"github.com/larboard-proxy/larboard/sidecar/probes"
 )
 
 // Each connection of a client takes two descriptors, its own and that to an endpoint.
@@ -42,7 +43,7 @@ type Descriptors struct {
 
 // descriptorReserve adds up what c needs on so many loops beside connections.
 func descriptorReserve(c *config.Config, loops int, limit uint64) uint64 {
-	n := adminReserve + otherReserve + loops*(perLoop+turnedAway(loops, limit))
+	n := adminReserve + otherReserve + probesReserve(c) + loops*(perLoop+turnedAway(loops, limit))
 	for i := range c.Listeners {
 		n += len(c.Listeners[i].Address) * loops
 	}
@@ -56,6 +57,14 @@ func descriptorReserve(c *config.Config, loops int, limit uint64) uint64 {
 		}
 	}
 	return uint64(n + loops*pipes(loops, limit)*perPipe)
+}
+
+// probesReserve is for those who probe and the checks that they cause.
+func probesReserve(c *config.Config) int {
+	if c.Probes == nil {
+		return 0
+	}
+	return 1 + 2*probes.Connections
 }
 
 // pipes gives the pipes of a loop their share, of a 64th in all.

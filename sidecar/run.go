@@ -17,7 +17,7 @@ const (
 // deadline, ctx's error where ctx cut it short. Once. The steps of a start, in their
 // order:
 //
-//  1. the admin interface answers: alive, not ready;
+//  1. the admin interface and the probes answer: alive, not ready;
 //  2. the addresses of all listeners are taken; one that cannot be ends the run with
 //     its error;
 //  3. the sources of endpoints and of our identity begin, and have a bounded time;
@@ -94,6 +94,9 @@ func (s *Sidecar) startControl(ctx context.Context) {
 	}
 	if s.options.Changes != nil {
 		s.run("configuration", func() error { return s.options.Changes(ctx, func() { _ = s.Reload() }) }) // its outcome is logged
+	}
+	if s.probes != nil {
+		s.run("probes", func() error { return s.probes.Run(ctx) })
 	}
 	for _, a := range s.admin {
 		s.run("admin", func() error { return a.Run(ctx) })

@@ -21,6 +21,7 @@ import (
 	"github.com/larboard-proxy/larboard/sidecar/engine"
 	"github.com/larboard-proxy/larboard/sidecar/health"
 	"github.com/larboard-proxy/larboard/sidecar/identity"
+	"github.com/larboard-proxy/larboard/sidecar/probes"
 	"github.com/larboard-proxy/larboard/sidecar/proxy"
 	"github.com/larboard-proxy/larboard/sidecar/upstream"
 )
@@ -45,6 +46,8 @@ type Options struct {
 	Source func(*config.ConsulDiscovery) discovery.Source
 	// Authority, where set, serves `identity: {dev: ...}` in place of one of our own.
 	Authority *identity.Authority
+	// Application, where set, runs below us and is asked to end in a drain.
+	Application Application
 }
 
 // Sidecar is one running proxy.
@@ -70,6 +73,7 @@ type Sidecar struct {
 	intentions intentions
 	presences  presences
 	admin      []*admin.Server
+	probes     *probes.Server // nil: none
 
 	descriptors atomic.Pointer[Descriptors] // the budget of the configuration in force
 
@@ -182,5 +186,8 @@ func (s *Sidecar) build(c *config.Config, loops int) error {
 	if err := s.openPush(c); err != nil {
 		return err
 	}
-	return s.openAdmin(c)
+	if err := s.openAdmin(c); err != nil {
+		return err
+	}
+	return s.openProbes(c)
 }

@@ -105,7 +105,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	noLeaks(t)
 	for i := range 20 {
 		text := fmt.Sprintf("admin: {address: 127.0.0.1:0}\nidentity: {dev: {state: %q}}\n", state) +
-			fmt.Sprintf("access_log: {path: %q}\n", filepath.Join(state, "access.log")) +
+			fmt.Sprintf("access_log: {path: %q}\ndrain: {outbound: inbound}\n", filepath.Join(state, "access.log")) +
 			fmt.Sprintf("loops: 2\nlisteners: [{name: in, address: 127.0.0.1:0, service: app}]\n"+
 				"services: [{name: app, endpoints: [%q], health: {tcp: {}}}]\nworkload: {service: w, address: %q, listen: 127.0.0.1:0}\n", app, app)
 		r := newSidecar(t, text, nil).begin()

@@ -8,17 +8,22 @@ import (
 // Stop begins the graceful end; any number of times, from any goroutine. The steps,
 // in their order:
 //
-//  1. not ready: /readyz answers 503;
+//  1. not ready: /readyz and the probes' /ready answer 503; /healthz and /live go on
+//     saying 200, since a proxy that ends is not to be restarted;
 //  2. what we have registered in Consul is deregistered, and what we have adopted put
 //     into maintenance; a Consul that is away delays this by 3 s at most;
 //  3. where that was so, inbound serves on for register.propagation, until the others
 //     have heard of it;
 //  4. inbound listeners close, their connections finish what is under way, and each
 //     answer announces the close;
-//  5. outbound listeners serve on until inbound has ended, since the workload may
-//     still need others to answer, and then end in the same way;
-//  6. at the deadline (timeouts.drain, from the beginning) what is left is cut;
-//  7. the access log is flushed, metrics and spans are sent once more, and Run returns.
+//  5. an application that runs below us is asked to end: once inbound has ended, or when
+//     two thirds of the time are over, so that it may still end what only it can end;
+//  6. outbound listeners serve on, new connections too, until the workload has gone
+//     (drain.outbound; see departure), and then end in the same way as inbound;
+//  7. at the deadline (timeouts.drain, from the beginning) what is left is cut;
+//  8. the access log is flushed, metrics and spans are sent once more, and Run returns.
+//
+// Steps 3 and 4 are short where the application below us has ended already.
 func (s *Sidecar) Stop() {
 	s.stopping.Store(true)
 	s.stopNow()
@@ -35,14 +40,23 @@ func (s *Sidecar) drain(ctx context.Context) bool {
 	began := time.Now()
 	within := s.current().Timeouts.Drain.D()
 	deadline := began.Add(within)
-	s.log.Info("draining", "inbound", s.proxy.Active(true), "outbound", s.proxy.Active(false), "deadline", within.String(), "generation", generation)
-	s.awaitPropagation(ctx, deadline)
-	for _, inbound := range []bool{true, false} {
-		s.proxy.Drain(inbound)
-		for s.proxy.Active(inbound) > 0 && time.Now().Before(deadline) && ctx.Err() == nil {
+	until := func(at time.Time, over func() bool) {
+		for !over() && time.Now().Before(at) && ctx.Err() == nil {
 			time.Sleep(drainPoll)
 		}
 	}
+	s.log.Info("draining", "inbound", s.proxy.Active(true), "outbound", s.proxy.Active(false), "deadline", within.String(), "generation", generation)
+	workload := s.departing()
+	s.awaitPropagation(ctx, deadline)
+	s.proxy.Drain(true)
+	until(began.Add(workload.inboundShare(within)), func() bool {
+		workload.watch()
+		return s.proxy.Active(true) == 0
+	})
+	workload.end()
+	until(deadline, func() bool { return workload.gone() })
+	s.proxy.Drain(false)
+	until(deadline, func() bool { return s.proxy.Active(true)+s.proxy.Active(false) == 0 })
 	left := s.proxy.Active(true) + s.proxy.Active(false)
 	s.proxy.CloseIdle()
 	s.engine.Drain(time.Now())
@@ -53,13 +67,14 @@ func (s *Sidecar) drain(ctx context.Context) bool {
 // awaitPropagation takes us out of Consul and gives the others time to hear of it.
 func (s *Sidecar) awaitPropagation(ctx context.Context, deadline time.Time) {
 	wait := s.leave(ctx)
-	if wait <= 0 {
+	if wait <= 0 || s.applicationEnded() {
 		return
 	}
 	timer := time.NewTimer(min(wait, time.Until(deadline)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-s.applicationEnd():
 	case <-ctx.Done():
 	}
 }

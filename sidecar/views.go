@@ -42,6 +42,7 @@ func (s *Sidecar) views() admin.Views {
 		Config:        s.configView,
 		Ready:         s.readyView,
 		Metrics:       s.metrics.Handler(),
+		Quit:          s.Stop,
 		Reload:        s.Reload,
 		ReopenLogs:    s.ReopenLogs,
 	}

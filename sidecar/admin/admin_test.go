@@ -64,9 +64,26 @@ func get(t *testing.T, url string) (int, string) {
 	return call(t, client, r)
 }
 
+func TestQuitAnswersBeforeTheEnd(t *testing.T) {
+	v := views()
+	quits := 0
+	v.Quit = func() { quits++ }
+	url := serve(t, Options{Views: v})
+	for range 2 {
+		r, _ := http.NewRequest("POST", url+"/api/v1/quit", nil)
+		if status, body := call(t, client, r); status != http.StatusAccepted || !strings.Contains(body, `"draining": true`) {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+	if status, _ := get(t, url+"/api/v1/quit"); status != http.StatusMethodNotAllowed || quits != 2 {
+		t.Errorf("GET: %d, asked to end %d times, want 405 and 2", status, quits)
+	}
+}
+
 func views() Views {
 	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	return Views{
+		Quit: func() {},
 		Listeners: func() []ListenerView {
 			return []ListenerView{{Name: "web", Addresses: []string{"127.0.0.1:80"}, Protocol: "http", Direction: "inbound", TLS: "mtls"}, {Name: "api"}}
 		},

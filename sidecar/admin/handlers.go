@@ -43,6 +43,7 @@ func (s *Server) routes() http.Handler {
 	add(v.Config != nil, "GET", "/api/v1/config", "the configuration in force", s.configView)
 	add(v.ReopenLogs != nil, "POST", "/api/v1/logs/reopen", "open the files of the access logs anew, after they were renamed", s.reopenLogs)
 	add(v.Maintain != nil, "POST", "/api/v1/maintenance", "?reason=TEXT keeps others away through Consul, ?end=true lets them come again; &id=ID for one", s.maintenance)
+	add(v.Quit != nil, "POST", "/api/v1/quit", "drain and end, as SIGTERM does; answers at once", s.quit)
 	add(v.Reload != nil, "POST", "/api/v1/reload", "read the configuration again; 422 and the problems if it is refused", s.reload)
 
 	mux := http.NewServeMux()
@@ -173,6 +174,13 @@ func (s *Server) reopenLogs(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"reopened": listOf(names)})
+}
+
+// quit answers 202 before anything has ended; any number of times.
+func (s *Server) quit(w http.ResponseWriter, _ *http.Request) {
+	s.logger.Info("asked to end over the admin interface")
+	s.views.Quit()
+	writeJSON(w, http.StatusAccepted, map[string]bool{"draining": true})
 }
 
 func (s *Server) configView(w http.ResponseWriter, _ *http.Request) {

@@ -61,9 +61,9 @@ func problemsOf(err error) []Problem {
 	return list
 }
 
-// position matches the beginning of "larboard.yaml:14:7: message", the column being
-// optional.
-var position = regexp.MustCompile(`^([^:]+):(\d{1,9}):(?:(\d{1,9}):)? `)
+// position matches the beginning of "larboard.yaml:14:7: message" or "env:NAME:14:7: message",
+// the column being optional.
+var position = regexp.MustCompile(`^((?:env:)?[^:]+):(\d{1,9}):(?:(\d{1,9}):)? `)
 
 func parseProblem(text string) Problem {
 	m := position.FindStringSubmatch(text)

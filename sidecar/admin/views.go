@@ -33,6 +33,8 @@ type Views struct {
 	// Ready reports whether traffic should be sent here and, if not, why.
 	Ready   func() (ready bool, reasons []string)
 	Metrics http.Handler
+	// Quit begins the graceful end and returns at once.
+	Quit func()
 	// Reload reads the configuration again and applies it. An error means that the
 	// old one stays in force; what errors.Join has joined, and the lines of its text,
 	// are listed one by one as problems, with position where they begin with one.

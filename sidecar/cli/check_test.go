@@ -27,6 +27,31 @@ func TestCheckOfAGoodFile(t *testing.T) {
 	}
 }
 
+// A configuration may stand in a variable of the environment; names of files in it start
+// from the working directory.
+func TestCheckOfAVariable(t *testing.T) {
+	t.Setenv("LARBOARD_TEST", good)
+	dir := directory(t, nil)
+	if got, want := larboard(t, dir, "check", "-c", "env:LARBOARD_TEST"), (result{0, "env:LARBOARD_TEST: ok (1 listener, 2 services)\n", ""}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for _, c := range []struct{ text, name, want string }{
+		{good + "logg: {}", "env:LARBOARD_TEST", `env:LARBOARD_TEST:11:1: logg: unknown field; did you mean "log"?`},
+		{strings.Replace(good, "  routes:", "  tls: {certificates: [{cert: no.pem, key: no.key}]}\n  routes:", 1), "env:LARBOARD_TEST",
+			`env:LARBOARD_TEST:4:31: listeners[0].tls.certificates[0].cert: no.pem: no such file or directory`},
+		{"", "env:LARBOARD_TEST", `env:LARBOARD_TEST:1:1: listeners: nothing to do: the file has no listeners, workload or upstreams`},
+		{good, "env:LARBOARD_TESTT", `env:LARBOARD_TESTT: the environment variable LARBOARD_TESTT is not set`},
+		{good, "env:", `env:: "" is no name of an environment variable; write env:NAME`},
+		{good, "env:a/b", `env:a/b: "a/b" is no name of an environment variable; write env:NAME`},
+	} {
+		t.Setenv("LARBOARD_TEST", c.text)
+		got := larboard(t, dir, "check", "-c", c.name)
+		if first, _, _ := strings.Cut(got.stderr, "\n"); first != c.want || got.code != 2 {
+			t.Errorf("%s: exit code %d\n%s\nwant\n%s", c.name, got.code, got.stderr, c.want)
+		}
+	}
+}
+
 // Each kind of mistake is placed, explained and ends with exit code 2.
 func TestCheckOfBrokenFiles(t *testing.T) {
 	replaced := func(old, new string) string { return strings.Replace(good, old, new, 1) }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/larboard-proxy/larboard/sidecar/config"
 )
@@ -25,7 +26,14 @@ func loadFile(name string) (*config.Config, config.Problems) {
 	return config.Load(name, data)
 }
 
+// environmentPrefix begins the name of a configuration that stands in a variable of the
+// environment. A file of such a name is ./env:NAME.
+const environmentPrefix = "env:"
+
 func readFile(name string) ([]byte, config.Problems) {
+	if variable, ok := strings.CutPrefix(name, environmentPrefix); ok {
+		return readVariable(name, variable)
+	}
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, config.Problems{{File: name, Message: "cannot be read: " + plain(err)}}
@@ -36,6 +44,18 @@ func readFile(name string) ([]byte, config.Problems) {
 		return nil, config.Problems{{File: name, Message: "cannot be read: " + plain(err)}}
 	}
 	return data, nil
+}
+
+// readVariable returns the text of a variable of the environment.
+func readVariable(name, variable string) ([]byte, config.Problems) {
+	text, set := os.LookupEnv(variable)
+	switch {
+	case variable == "" || strings.ContainsAny(variable, "/="):
+		return nil, config.Problems{{File: name, Message: fmt.Sprintf("%q is no name of an environment variable; write env:NAME", variable)}}
+	case !set:
+		return nil, config.Problems{{File: name, Message: fmt.Sprintf("the environment variable %s is not set", variable)}}
+	}
+	return []byte(text), nil
 }
 
 // readNamed reads a file that the configuration names.

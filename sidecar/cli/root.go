@@ -40,7 +40,7 @@ const defaultFile = "larboard.yaml"
 
 // configFlag gives cmd the flag -c and returns its value.
 func configFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().StringP("config", "c", defaultFile, "configuration `FILE`")
+	return cmd.Flags().StringP("config", "c", defaultFile, "configuration `FILE`, or env:NAME for the text of an environment variable")
 }
 
 // noArguments refuses arguments with a word on where the file belongs.

@@ -51,6 +51,9 @@ type Config struct {
 	Consul    Consul     `yaml:"consul"`
 	// RateLimitService is asked about the limits that proxies share; nil: there is none.
 	RateLimitService *RateLimitService `yaml:"rate_limit_service"`
+	// Probes is nil where nobody probes.
+	Probes *Probes `yaml:"probes"`
+	Drain  Drain   `yaml:"drain"`
 	// Identity is nil where the proxy needs none.
 	Identity *Identity `yaml:"identity"`
 	// Identities are several, by name; never set together with Identity.

@@ -23,6 +23,7 @@ func (c *Config) setDefaults() {
 	c.RateLimitFields.setDefaults()
 	c.Timeouts.setDefaults()
 	c.Consul.setDefaults()
+	c.Drain.setDefaults()
 	c.ReasonHeader, c.Decisions = true, 256
 }
 

@@ -33,7 +33,7 @@ func TestDefinitionBecomesAConfiguration(t *testing.T) {
 		"the least": {nil, "", []string{
 			"name: inbound\n    direction: inbound\n    address:\n      - 0.0.0.0:21000\n    protocol: tcp",
 			"intentions:\n      service: web", "identity:\n  consul:\n    service: web", "address: 127.0.0.1:8000",
-		}, "outbound", ""},
+		}, "direction: outbound", ""},
 		"settings of the proxy": {func(d *Definition) {
 			d.Address, d.LocalAddress = "10.0.0.1", "127.0.0.2"
 			d.Config = map[string]any{"protocol": "http", "bind_address": "127.0.0.9", "bind_port": 22000.0, "local_connect_timeout_ms": "250",

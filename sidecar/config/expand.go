@@ -17,6 +17,16 @@ const (
 // without problems; the result shares what it does not change.
 func Expand(c *Config) *Config { return expand(c).out }
 
+// Beside is the address of the one workload that a proxy stands beside, in what Expand
+// returns; empty where there is none, or several.
+func (c *Config) Beside() string {
+	inbound := slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.Name == InboundListener })
+	if s := c.service(LocalService); inbound && s != nil && len(s.Endpoints) == 1 {
+		return s.Endpoints[0].Address
+	}
+	return ""
+}
+
 // expansion is a configuration without shorthands, and what each of its listeners and
 // services was made of.
 type expansion struct {

@@ -77,6 +77,8 @@ func (v *validator) process() {
 	if c.Limits.RequestLine > c.Limits.Head {
 		v.report("limits.request_line", fmt.Sprintf("%s is more than limits.head, %s", c.Limits.RequestLine, c.Limits.Head))
 	}
+	v.drain(c.Drain)
+	v.probes(c.Probes)
 	v.positive("timeouts.connect", c.Timeouts.Connect)
 	v.positive("timeouts.request_head", c.Timeouts.RequestHead)
 	v.positive("timeouts.idle", c.Timeouts.Idle)

@@ -146,6 +146,9 @@ func (v *validator) uniqueAddresses() {
 	if c.Admin.Socket != "" {
 		take("admin.socket", "unix://"+c.Admin.Socket)
 	}
+	if c.Probes != nil {
+		take("probes.address", c.Probes.Address)
+	}
 	for i, l := range c.Listeners {
 		path := join(listenerPath(i), "address")
 		for j, one := range l.Address {

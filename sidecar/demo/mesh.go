@@ -78,6 +78,7 @@ func (m *mesh) configuration(n *node, upstreams []string) string {
 		fmt.Fprintf(&b, "consul: {address: %q}\n", m.address)
 	}
 	if n.workload != nil {
+		b.WriteString("drain: {outbound: inbound}\n") // the workload is ended after it
 		callers := map[string]string{"api": "web", "stock": "api"}
 		fmt.Fprintf(&b, "workload:\n  service: %s\n  address: %s\n  listen: 127.0.0.1:0\n  allow: [%q]\n",
 			n.service, n.workload.addr, m.id(callers[n.service]))

@@ -11,7 +11,7 @@ import (
 func Law() map[string][]string {
 	return map[string][]string{
 		".": {"sidecar/cli"},
-		"sidecar": {"sidecar/admin", "sidecar/compile", "sidecar/config", "sidecar/engine", "sidecar/health", "sidecar/http1", "sidecar/identity",
+		"sidecar": {"sidecar/admin", "sidecar/compile", "sidecar/config", "sidecar/engine", "sidecar/health", "sidecar/http1", "sidecar/identity", "sidecar/probes",
 			"sidecar/proxy", "sidecar/proxyproto", "sidecar/quota", "sidecar/upstream", "discovery/...", "policy/...", "observability/..."},
 		"sidecar/cli":     {"sidecar/...", "injector/...", "discovery/...", "policy/...", "observability/..."},
 		"sidecar/demo":    {"sidecar/...", "discovery/...", "policy/...", "observability/..."},
@@ -22,6 +22,7 @@ func Law() map[string][]string {
 			"discovery", "policy/...", "observability", "observability/tracecontext"},
 		"sidecar/upstream":           {"sidecar/identity", "sidecar/http1", "sidecar/http2", "sidecar/message", "sidecar/proxyproto", "sidecar/engine", "discovery", "policy/..."},
 		"sidecar/health":             {"policy"},
+		"sidecar/probes":             {"sidecar/health"},
 		"sidecar/quota":              {"sidecar/proxy", "sidecar/engine"},
 		"sidecar/identity":           {"policy", "discovery/filewatch"},
 		"sidecar/identity/...":       {"sidecar/identity", "policy"},

@@ -126,6 +126,9 @@ func (p *larboard) configure(configuration string) {
 	if engine := os.Getenv("LARBOARD_ENGINE"); engine != "" && !strings.Contains(configuration, "engine:") {
 		configuration += "\nengine: " + engine + "\n" // see `make test-goroutines`
 	}
+	if !strings.Contains(configuration, "outbound: workload") {
+		configuration += "\ndrain: {outbound: inbound}\n" // workloads of these tests live on; see tests/lifecycle
+	}
 	if !strings.Contains(configuration, "admin:") {
 		configuration += "\nadmin: {socket: admin.sock}\n"
 	}

@@ -1,0 +1,210 @@
+// Package probes serves those who ask from outside the host whether the proxy and its
+// workload are well, without being of the mesh: the kubelet. It exists apart from the admin
+// interface because it is reachable from outside and therefore tells next to nothing and
+// changes nothing, and apart from the data plane because the kubelet has no certificate.
+// It must not know the proxy: what is ready is told it by a function, and the workload is
+// asked on this host only.
+package probes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The limits of the server. Whoever reaches the address may ask, so that each costs little.
+const (
+	headTimeout = 5 * time.Second
+	headLimit   = 16 << 10
+	stopTimeout = time.Second
+	// Connections is how many there may be at once; further ones wait to be accepted.
+	Connections = 64
+	// answerTime is what an answer gets beyond the longest check.
+	answerTime = 5 * time.Second
+)
+
+// The paths that are answered without asking the workload.
+const (
+	readyPath = "/ready"
+	livePath  = "/live"
+)
+
+// Check is what is done when Path is asked for; exactly one of HTTP, TCP and GRPC is set.
+type Check struct {
+	Path    string
+	HTTP    *HTTP
+	TCP     *TCP
+	GRPC    *GRPC
+	Timeout time.Duration
+}
+
+// HTTP asks the workload over HTTP; a status from 200 to 399 is good.
+type HTTP struct {
+	Port    int
+	Path    string // with its query
+	Secure  bool   // over TLS, see ask
+	Host    string // empty: the address of this host that was asked
+	Headers map[string]string
+}
+
+// TCP connects to the workload.
+type TCP struct{ Port int }
+
+// GRPC asks the workload's health service; empty Service: the server as a whole.
+type GRPC struct {
+	Port    int
+	Service string
+}
+
+// Options say where to serve what.
+type Options struct {
+	Address string // host:port
+	Checks  []Check
+	// Ready reports whether traffic should be sent here and, if not, why. Called from
+	// several goroutines at once.
+	Ready  func() (bool, []string)
+	Logger *slog.Logger
+}
+
+// Server is a bound listener for probes.
+type Server struct {
+	// immutable after New
+	listener net.Listener
+	http     *http.Server
+	ready    func() (bool, []string)
+	checks   map[string]Check // by path
+}
+
+// New binds; Run serves.
+func New(o Options) (*Server, error) {
+	l, err := net.Listen("tcp", o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("probes: %w", err)
+	}
+	s := &Server{listener: limited(l, Connections), ready: o.Ready, checks: map[string]Check{}}
+	longest := time.Duration(0)
+	for _, c := range o.Checks {
+		s.checks[c.Path] = c
+		longest = max(longest, c.Timeout)
+	}
+	s.http = &http.Server{
+		Handler:           http.HandlerFunc(s.serve),
+		ReadHeaderTimeout: headTimeout,
+		ReadTimeout:       headTimeout,
+		WriteTimeout:      longest + answerTime,
+		IdleTimeout:       headTimeout,
+		MaxHeaderBytes:    headLimit,
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Addr is the bound address.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Run serves until ctx ends, and waits a moment for what is under way. It returns nil
+// after ctx has ended, and the error otherwise.
+func (s *Server) Run(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("probes: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if s.http.Shutdown(stop) != nil {
+		s.http.Close()
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("probes: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		answer(w, http.StatusMethodNotAllowed, "ask with GET")
+		return
+	}
+	switch path := r.URL.EscapedPath(); path {
+	case livePath:
+		answer(w, http.StatusOK, "alive")
+	case readyPath:
+		if ready, reasons := s.ready(); !ready {
+			answer(w, http.StatusServiceUnavailable, strings.Join(reasons, ", "))
+			return
+		}
+		answer(w, http.StatusOK, "ready")
+	default:
+		c, known := s.checks[path]
+		if !known {
+			answer(w, http.StatusNotFound, "nothing is checked at this path")
+			return
+		}
+		said, ok := c.run(r.Context())
+		if !ok {
+			answer(w, http.StatusServiceUnavailable, said)
+			return
+		}
+		answer(w, http.StatusOK, said)
+	}
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	fmt.Fprintln(w, text)
+}
+
+// limited is l with so many connections at once; further ones wait in the kernel.
+func limited(l net.Listener, most int) net.Listener {
+	return &limitedListener{Listener: l, free: make(chan struct{}, most), closed: make(chan struct{})}
+}
+
+type limitedListener struct {
+	net.Listener
+	free   chan struct{}
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *limitedListener) Accept() (net.Conn, error) {
+	select {
+	case l.free <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.free
+		return nil, err
+	}
+	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.free })}, nil
+}
+
+func (l *limitedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *limitedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}
