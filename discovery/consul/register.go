@@ -3,8 +3,10 @@ package consul
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -19,7 +21,8 @@ type Registration struct {
 	// Proxy registers the mesh proxy of an instance of Service, as found with
 	// Health.Connect, instead of an instance.
 	Proxy bool
-	// Address is IP:port, or :port for the address of the agent's node.
+	// Address is IP:port, or :port for the address of the agent's node or, where the agent
+	// is not on this host, for that from which this host reaches it.
 	Address string
 	// Weight is the share among passing instances; 0: 1.
 	Weight int
@@ -59,12 +62,21 @@ func ttlCheck(id string) string { return "larboard:" + id }
 // Register makes an instance known, or changes it. It blocks until the agent has
 // answered, at most slack, and does not retry.
 func (c *Client) Register(ctx context.Context, r Registration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, slack, hungError{slack})
+	defer cancel()
+	if port, ok := strings.CutPrefix(r.Address, ":"); ok {
+		own, err := c.target.ownAddress(ctx)
+		if err != nil {
+			return c.outcome(ctx, "register", r.ID, err)
+		}
+		if own != "" {
+			r.Address = net.JoinHostPort(own, port)
+		}
+	}
 	service, err := c.registration(r)
 	if err != nil {
 		return fmt.Errorf("consul: register %q: %w", r.ID, err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, slack, hungError{slack})
-	defer cancel()
 	// Without it, a check of an earlier registration of this ID would live on.
 	opts := api.ServiceRegisterOpts{ReplaceExistingChecks: true}
 	err = c.api.Agent().ServiceRegisterOpts(service, opts.WithContext(ctx))
