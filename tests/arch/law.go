@@ -50,6 +50,7 @@ func Law() map[string][]string {
 		"injector/webhook":           {"injector"},
 		"injector/manifest":          {"injector", "sidecar/config"},
 		"injector/capture":           {},
+		"examples/shop":              {},
 		"tests/arch":                 {},
 		"tests/...":                  {"sidecar/...", "injector/...", "discovery/...", "policy/...", "observability/...", "tests/..."},
 
