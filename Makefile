@@ -5,6 +5,10 @@ FUZZTIME ?= 30s
 SEEDS   ?= 10000
 SOAK    ?= 30m
 BENCH   ?=
+# Of an image, and of the binary within it.
+VERSION ?= dev
+IMAGE   ?= larboard/larboard:$(VERSION)
+ARCH    ?= $(shell $(GO) env GOARCH)
 
 # Packages that run on tasks, for the analyzer of the engine's rules.
 TASKS   = ./sidecar/http1 ./sidecar/http2/... ./sidecar/message ./sidecar/upstream ./sidecar/proxy
@@ -16,7 +20,7 @@ CLIENTS = h2spec grpc-interop-client grpc-interop-server ghz
 KUBERNETES = etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl
 
 .DEFAULT_GOAL := help
-.PHONY: help attack demo test test-goroutines race lint bench fuzz soak soak-everything sim check build packages
+.PHONY: help attack demo test test-goroutines race lint bench fuzz soak soak-everything sim check build binaries image compose packages
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -27,9 +31,27 @@ demo: ## the whole mesh in one terminal: three services, their sidecars, and a s
 build: ## bin/larboard, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/larboard .
 
+# The same sources make the same bytes, and the files' time is fixed, as the image shows it.
+STATIC  = CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -buildvcs=false
+
+binaries: ## bin/linux/ARCH/larboard for amd64 and arm64, byte for byte the same wherever they are built
+	@set -e; for arch in amd64 arm64; do \
+		GOARCH=$$arch $(STATIC) -ldflags "-s -w -X github.com/larboard-proxy/larboard/sidecar/cli.version=$(VERSION)" -o bin/linux/$$arch/larboard .; \
+		touch -d @0 bin/linux/$$arch/larboard; \
+		sha256sum bin/linux/$$arch/larboard; \
+	done
+
+image: binaries ## the image of ARCH (default: this machine's) as larboard/larboard:VERSION (default: dev)
+	docker build -q -f deploy/docker/Dockerfile --target prebuilt --platform linux/$(ARCH) --build-arg TARGETARCH=$(ARCH) -t $(IMAGE) .
+
+compose: image ## the images of deploy/compose that are our own; then: docker compose -f deploy/compose/docker-compose.yaml up
+	GOARCH=$(ARCH) $(STATIC) -ldflags "-s -w" -o bin/linux/$(ARCH)/shop ./examples/shop
+	touch -d @0 bin/linux/$(ARCH)/shop
+	docker build -q -f deploy/compose/Dockerfile --target prebuilt --platform linux/$(ARCH) --build-arg TARGETARCH=$(ARCH) -t larboard/shop:$(VERSION) .
+
 test: packages ## all tests, against a real Consul, SPIRE, Jaeger and Kubernetes too (built once: half an hour)
 	@echo "Consul, SPIRE, Jaeger, Kubernetes and clients for the tests, from the build cache or built now:"
-	@$(GO) run ./tests/tools/build consul spire-agent spire-server jaeger $(CLIENTS) $(KUBERNETES)
+	@$(GO) run ./tests/tools/build consul spire-agent spire-server jaeger helm $(CLIENTS) $(KUBERNETES)
 	@$(GO) run ./tests/tally -also tests/tools/taskvet -- -timeout 30m ./...
 
 test-goroutines: packages ## the suites that run on the engine, on its goroutines kind

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -20,11 +21,15 @@ func newVersion() *cobra.Command {
 	}
 }
 
-// versionLine tells what the Go tool has recorded in the binary.
+// version is set by the linker where an image or a release is built: such a binary says no
+// more of its sources than that, so that the same sources make the same bytes.
+var version string
+
+// versionLine tells what the linker was told, or the Go tool has recorded in the binary.
 func versionLine() string {
-	version, revision := "(devel)", ""
+	version, revision := cmp.Or(version, "(devel)"), ""
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if info.Main.Version != "" {
+		if info.Main.Version != "" && version == "(devel)" {
 			version = info.Main.Version
 		}
 		revision = commit(info.Settings)
