@@ -252,7 +252,7 @@ func (p *Presence) join(ctx context.Context, want Present) (ttls []string, err e
 	}
 	agent := p.client.api.Agent()
 	for _, r := range want.Register {
-		service, err := p.client.registration(r)
+		service, err := p.client.registration(ctx, r)
 		if err != nil {
 			return nil, err
 		}

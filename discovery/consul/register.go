@@ -64,16 +64,7 @@ func ttlCheck(id string) string { return "larboard:" + id }
 func (c *Client) Register(ctx context.Context, r Registration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, slack, hungError{slack})
 	defer cancel()
-	if port, ok := strings.CutPrefix(r.Address, ":"); ok {
-		own, err := c.target.ownAddress(ctx)
-		if err != nil {
-			return c.outcome(ctx, "register", r.ID, err)
-		}
-		if own != "" {
-			r.Address = net.JoinHostPort(own, port)
-		}
-	}
-	service, err := c.registration(r)
+	service, err := c.registration(ctx, r)
 	if err != nil {
 		return fmt.Errorf("consul: register %q: %w", r.ID, err)
 	}
@@ -83,8 +74,17 @@ func (c *Client) Register(ctx context.Context, r Registration) error {
 	return c.outcome(ctx, "register", r.ID, err)
 }
 
-// registration is r in the library's words.
-func (c *Client) registration(r Registration) (*api.AgentServiceRegistration, error) {
+// registration is r in the library's words. It blocks no longer than ownAddress does.
+func (c *Client) registration(ctx context.Context, r Registration) (*api.AgentServiceRegistration, error) {
+	if port, ok := strings.CutPrefix(r.Address, ":"); ok {
+		own, err := c.target.ownAddress(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if own != "" {
+			r.Address = net.JoinHostPort(own, port)
+		}
+	}
 	host, port, err := addressOf(r.Address)
 	if err != nil {
 		return nil, err

@@ -105,6 +105,9 @@ func checkState(f *File) []string {
 	return problems
 }
 
+// linked is the one variable that the linker sets.
+const linked = "sidecar/cli/version.go version"
+
 func checkVars(f *File, d *ast.GenDecl) []string {
 	var problems []string
 	for _, s := range d.Specs {
@@ -113,7 +116,7 @@ func checkVars(f *File, d *ast.GenDecl) []string {
 			continue
 		}
 		for i, name := range spec.Names {
-			if name.Name == "_" || isError(spec.Type) || i < len(spec.Values) && constantLike(spec.Values[i]) {
+			if name.Name == "_" || f.Path+" "+name.Name == linked || isError(spec.Type) || i < len(spec.Values) && constantLike(spec.Values[i]) {
 				continue
 			}
 			problems = append(problems, f.problem(name.Pos(), "package variable %s is neither a table nor an error", name.Name))
