@@ -2,6 +2,7 @@ package arch
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -47,7 +48,7 @@ func Law() map[string][]string {
 		"observability/trace":        {"observability", "observability/otlp", "observability/accesslog/template", "policy"},
 		"observability/tracecontext": {},
 		"injector":                   {"sidecar/config"},
-		"injector/webhook":           {"injector"},
+		"injector/webhook":           {"injector", "discovery/filewatch"},
 		"injector/manifest":          {"injector", "sidecar/config"},
 		"injector/capture":           {},
 		"examples/shop":              {},
@@ -59,18 +60,18 @@ func Law() map[string][]string {
 	}
 }
 
-// Owner says which packages alone may import a library (by prefix), tests apart.
-func owners() map[string]string {
-	return map[string]string{
-		"github.com/hashicorp/consul/api": "discovery/consul",
-		"github.com/miekg/dns":            "discovery/dns",
-		"github.com/sony/gobreaker":       "policy/breaker",
-		"go.opentelemetry.io/":            "observability/...",
-		"github.com/prometheus/":          "observability/...",
-		"golang.org/x/time":               "policy/limit",
-		"github.com/envoyproxy/":          "tests/...",
-		"github.com/google/nftables":      "injector/capture",
-		"k8s.io/":                         "injector/...",
+// owners says which packages alone may import a library (by prefix), tests apart.
+func owners() map[string][]string {
+	return map[string][]string{
+		"github.com/hashicorp/consul/api": {"discovery/consul"},
+		"github.com/miekg/dns":            {"discovery/dns"},
+		"github.com/sony/gobreaker":       {"policy/breaker"},
+		"go.opentelemetry.io/":            {"observability/..."},
+		"github.com/prometheus/":          {"observability/...", "injector/webhook"},
+		"golang.org/x/time":               {"policy/limit"},
+		"github.com/envoyproxy/":          {"tests/..."},
+		"github.com/google/nftables":      {"injector/capture"},
+		"k8s.io/":                         {"injector/..."},
 	}
 }
 
@@ -127,9 +128,10 @@ func refused(f *File, list []string, imported string) string {
 		}
 		return fmt.Sprintf("%s may import only %s of ours", f.Dir(), wordList(list))
 	}
-	for library, owner := range owners() {
-		if strings.HasPrefix(imported+"/", strings.TrimSuffix(library, "/")+"/") && !f.IsTest() && !covers(owner, f.Dir()) {
-			return "only " + owner + " may"
+	for library, all := range owners() {
+		covering := func(owner string) bool { return covers(owner, f.Dir()) }
+		if strings.HasPrefix(imported+"/", strings.TrimSuffix(library, "/")+"/") && !f.IsTest() && !slices.ContainsFunc(all, covering) {
+			return "only " + wordList(all) + " may"
 		}
 	}
 	return ""
