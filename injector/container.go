@@ -76,13 +76,17 @@ func (w *wish) image() string {
 // container's capabilities are in force for root alone.
 func (w *wish) capture() corev1.Container {
 	c := w.plainContainer(captureName)
-	c.Args = []string{"capture", "--user", strconv.Itoa(userID), "--outbound-port", strconv.Itoa(OutboundPort)}
-	own := []int{ProbePort}
+	own, inbound := []int{AdminPort, ProbePort}, 0
 	for i := range w.ports {
 		own = append(own, MeshPort+i)
 	}
 	if w.Capture.Mode == CaptureBoth {
-		c.Args = append(c.Args, "--inbound-port", strconv.Itoa(InboundPort), "--exclude-inbound-ports", numberList(append(own, w.Capture.ExcludeInboundPorts...)))
+		inbound = InboundPort
+	}
+	c.Args = []string{"capture", "--user", strconv.Itoa(userID), "--outbound-port", strconv.Itoa(OutboundPort),
+		"--inbound-port", strconv.Itoa(inbound), "--proxy-ports", numberList(own)}
+	if len(w.Capture.ExcludeInboundPorts) > 0 {
+		c.Args = append(c.Args, "--exclude-inbound-ports", numberList(w.Capture.ExcludeInboundPorts))
 	}
 	if len(w.Capture.ExcludeOutboundPorts) > 0 {
 		c.Args = append(c.Args, "--exclude-outbound-ports", numberList(w.Capture.ExcludeOutboundPorts))

@@ -128,8 +128,9 @@ func fieldAt(n *yaml.Node, name string) int {
 }
 
 // placeOf is where in root the field at path stands, like upstreams[1].bind, or the nearest thing
-// around it; nil: not even what is outermost.
-func placeOf(root *yaml.Node, path string) *yaml.Node {
+// around it; nil: not even what is outermost. A field is found by its value where that is a scalar
+// and key is false, otherwise by its name.
+func placeOf(root *yaml.Node, path string, key bool) *yaml.Node {
 	var nearest *yaml.Node
 	n := root
 	for path != "" && n != nil {
@@ -152,7 +153,7 @@ func placeOf(root *yaml.Node, path string) *yaml.Node {
 			return nearest
 		}
 		nearest, n = n.Content[at-1], n.Content[at]
-		if n.Kind == yaml.ScalarNode {
+		if n.Kind == yaml.ScalarNode && !key {
 			nearest = n
 		}
 	}

@@ -63,9 +63,7 @@ func (w *wish) generated(checks []*yaml.Node) *yaml.Node {
 	if w.Metrics.OTLP != "" {
 		pairs = append(pairs, "metrics", mapping("otlp", w.Metrics.OTLP))
 	}
-	if configKnows("probes") {
-		pairs = append(pairs, "probes", mapping("address", w.listen(ProbePort), "checks", checks))
-	}
+	pairs = append(pairs, "probes", mapping("address", w.listen(ProbePort), "checks", checks))
 	if configKnows("capture") {
 		pairs = append(pairs, "capture", w.captureNode())
 	}
@@ -278,7 +276,7 @@ func (w *wish) checkConfig(text string, over *yaml.Node) {
 	for _, p := range problems {
 		p.File, p.Line, p.Column = "the proxy's configuration", 0, 0
 		if over != nil {
-			if place := placeOf(over, p.Path); place != nil {
+			if place := placeOf(over, p.Path, strings.HasPrefix(p.Message, "unknown field")); place != nil {
 				p.File, p.Line, p.Column = Prefix+"config", place.Line, place.Column
 			}
 		}

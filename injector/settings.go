@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/larboard-proxy/larboard/sidecar/config"
 )
 
@@ -182,12 +184,30 @@ func LoadSettings(name string, data []byte) (*Settings, error) {
 	s := DefaultSettings()
 	places, problems := config.Decode(name, data, s)
 	if len(problems) == 0 {
-		s.check(func(path, message, suggestion string) {
+		report := func(path, message, suggestion string) {
 			problems = append(problems, places.ProblemAt(path, message, suggestion))
-		})
+		}
+		s.check(report)
+		s.checkConfig(report)
+		if len(problems) == 0 {
+			s.tryOut(report)
+		}
 		problems.Sort()
 	}
 	return s, problems.Err()
+}
+
+// tryOut reports what keeps an ordinary pod from being injected.
+func (s *Settings) tryOut(r report) {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Command: []string{"/app"}}}}}
+	pod.Annotations = map[string]string{InjectKey: "true", Prefix + "ports": "8080", Prefix + "upstreams": "other:9191"}
+	w := newWish(pod, Namespace{Name: "default"}, s)
+	w.findServices()
+	w.clashes()
+	w.inject(pod.DeepCopy(), pod, nil)
+	for _, problem := range w.problems {
+		r("", strings.TrimPrefix(problem, "the proxy's configuration: "), "")
+	}
 }
 
 // report takes a problem: a path of Settings, what is wrong, and what was probably meant or "".
@@ -220,6 +240,22 @@ func (s *Settings) check(r report) {
 	}
 	if s.Intentions && len(s.Allow) > 0 {
 		r("allow", "excludes intentions, which are on", "")
+	}
+}
+
+// checkConfig reports what Config has that no configuration has. What is missing in it comes from
+// what it is merged over.
+func (s *Settings) checkConfig(r report) {
+	if s.Config == "" {
+		return
+	}
+	_, problems := config.Decode("config", []byte(s.Config), &config.Config{})
+	for _, p := range problems {
+		where := ""
+		if p.Path != "" {
+			where = p.Path + ": "
+		}
+		r("config", where+p.Message, p.Suggestion)
 	}
 }
 
@@ -256,21 +292,21 @@ func (c *CaptureSettings) check(r report) {
 	r.oneOf("capture.mode", c.Mode, CaptureNone, CaptureOutbound, CaptureBoth)
 	r.ports("capture.exclude_outbound_ports", c.ExcludeOutboundPorts)
 	r.ports("capture.exclude_inbound_ports", c.ExcludeInboundPorts)
-	for _, one := range c.ExcludeOutboundCIDRs {
+	for i, one := range c.ExcludeOutboundCIDRs {
 		if _, err := netip.ParsePrefix(one); err != nil {
 			meant := ""
 			if a, err := netip.ParseAddr(one); err == nil {
 				meant = netip.PrefixFrom(a, a.BitLen()).String()
 			}
-			r("capture.exclude_outbound_cidrs", fmt.Sprintf("%q is no block of addresses, like 10.0.0.0/8", one), meant)
+			r(fmt.Sprintf("capture.exclude_outbound_cidrs[%d]", i), fmt.Sprintf("%q is no block of addresses, like 10.0.0.0/8", one), meant)
 		}
 	}
 }
 
 func (r report) ports(path string, ports []int) {
-	for _, p := range ports {
+	for i, p := range ports {
 		if p < 1 || p > 65535 {
-			r(path, fmt.Sprintf("%d is no port, which is a number from 1 to 65535", p), "")
+			r(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%d is no port, which is a number from 1 to 65535", p), "")
 		}
 	}
 }

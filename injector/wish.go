@@ -33,7 +33,8 @@ func newWish(pod *corev1.Pod, ns Namespace, s *Settings) *wish {
 	w.take(ns.Annotations, "namespace "+ns.Name)
 	w.take(pod.Annotations, "")
 	w.Settings.check(func(path, message, suggestion string) {
-		if where := w.given[path]; where != "" {
+		field, _, _ := strings.Cut(path, "[")
+		if where := w.given[field]; where != "" {
 			path = where
 		}
 		if suggestion != "" {

@@ -85,7 +85,7 @@ the other services in Consul, and carries their traffic over mutual TLS.`,
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newRun(), newCheck(), newConfig(), newSchema(), newInjector(), newDemo(), newCapture(), newCtl(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newConfig(), newSchema(), newInjector(), newDemo(), newCapture(), newCtl(), newInstall(), newVersion())
 	return root
 }
 
