@@ -96,4 +96,4 @@ attack: ## hostile HTTP/2 peers against the binary, ordinary clients beside them
 check: lint test ## what a change must pass
 
 packages:
-	@.ci/packages chromium containerd containernetworking-plugins curl haproxy iproute2 iptables mariadb-client mariadb-server nftables nghttp2-client prometheus redis-server redis-tools runc gcc libc6-dev
+	@.ci/packages chromium containerd containernetworking-plugins curl docker-compose haproxy iproute2 iptables mariadb-client mariadb-server nftables nghttp2-client prometheus redis-server redis-tools runc gcc libc6-dev
