@@ -75,20 +75,27 @@ func machines(t *testing.T) (app, other *real.NetworkNamespace) {
 
 // serve answers every request with a name and the address that the client meant.
 func serve(n *real.NetworkNamespace, name string, ports ...int) {
+	serve4(n, name, ports...)
 	for _, port := range ports {
-		for _, address := range []string{fmt.Sprintf("0.0.0.0:%d", port), fmt.Sprintf("[::]:%d", port)} {
-			network := map[bool]string{true: "tcp6", false: "tcp4"}[strings.HasPrefix(address, "[")]
-			l := n.Listen(network, address)
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					go answer(c, name)
-				}
-			}()
+		go accept(n.Listen("tcp6", fmt.Sprintf("[::]:%d", port)), name)
+	}
+}
+
+// serve4 does so over IPv4 alone.
+func serve4(n *real.NetworkNamespace, name string, ports ...int) {
+	for _, port := range ports {
+		go accept(n.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port)), name)
+	}
+}
+
+// accept ends with the listener.
+func accept(l net.Listener, name string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
 		}
+		go answer(c, name)
 	}
 }
 

@@ -46,7 +46,7 @@ func RunInput(t testing.TB, within time.Duration, stdin, name string, args ...st
 // packages are those of Debian that have a program under another name than theirs.
 var packages = map[string]string{"halog": "haproxy", "h2load": "nghttp2-client", "nghttp": "nghttp2-client", "nghttpd": "nghttp2-server",
 	"mariadbd": "mariadb-server", "mariadb": "mariadb-client", "redis-cli": "redis-tools",
-	"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "setpriv": "util-linux",
+	"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "setpriv": "util-linux", "sysctl": "procps",
 	"iptables-save": "iptables", "iptables-legacy-save": "iptables", "ip6tables-save": "iptables"}
 
 // Installed is the path of a program of the system.
