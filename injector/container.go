@@ -96,7 +96,7 @@ func (w *wish) capture() corev1.Container {
 	}
 	root, no := int64(0), false
 	c.SecurityContext.RunAsUser, c.SecurityContext.RunAsGroup, c.SecurityContext.RunAsNonRoot = &root, &root, &no
-	c.SecurityContext.Capabilities.Add = []corev1.Capability{"NET_ADMIN", "NET_RAW"}
+	c.SecurityContext.Capabilities.Add = []corev1.Capability{"NET_ADMIN"}
 	return c
 }
 

@@ -293,7 +293,11 @@ func (c *CaptureSettings) check(r report) {
 	r.ports("capture.exclude_outbound_ports", c.ExcludeOutboundPorts)
 	r.ports("capture.exclude_inbound_ports", c.ExcludeInboundPorts)
 	for i, one := range c.ExcludeOutboundCIDRs {
-		if _, err := netip.ParsePrefix(one); err != nil {
+		prefix, err := netip.ParsePrefix(one)
+		if err == nil && prefix != prefix.Masked() {
+			r(fmt.Sprintf("capture.exclude_outbound_cidrs[%d]", i), fmt.Sprintf("%q names a host within a block", one), prefix.Masked().String())
+		}
+		if err != nil {
 			meant := ""
 			if a, err := netip.ParseAddr(one); err == nil {
 				meant = netip.PrefixFrom(a, a.BitLen()).String()

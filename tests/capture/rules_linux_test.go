@@ -199,3 +199,14 @@ func TestCheckCounts(t *testing.T) {
 		t.Errorf("got %+v", checked)
 	}
 }
+
+// The one right is enough, which is what an init container has.
+func TestWithTheOneRight(t *testing.T) {
+	n := real.Namespace(t)
+	for _, args := range [][]string{nil, {"--check"}, {"--remove"}} {
+		ran := larboard(n, []string{"setpriv", "--bounding-set", "-all,+net_admin", "--inh-caps", "-all"}, append([]string{"capture"}, args...)...)
+		if ran.Code != 0 {
+			t.Errorf("capture %q: exit code %d\n%s%s", args, ran.Code, ran.Stdout, ran.Stderr)
+		}
+	}
+}
