@@ -46,9 +46,11 @@ type Config struct {
 	// RateLimitFields are what answers say of rate limits.
 	RateLimitFields RateLimitFields `yaml:"rate_limit_fields"`
 
-	Listeners []Listener `yaml:"listeners"`
-	Services  []Service  `yaml:"services"`
-	Consul    Consul     `yaml:"consul"`
+	// Capture is where connections come in that were redirected to us; empty: nowhere.
+	Capture   Interception `yaml:"capture"`
+	Listeners []Listener   `yaml:"listeners"`
+	Services  []Service    `yaml:"services"`
+	Consul    Consul       `yaml:"consul"`
 	// RateLimitService is asked about the limits that proxies share; nil: there is none.
 	RateLimitService *RateLimitService `yaml:"rate_limit_service"`
 	// Probes is nil where nobody probes.

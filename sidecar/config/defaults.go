@@ -48,6 +48,14 @@ func (t *Timeouts) setDefaults() {
 
 func (c *Consul) setDefaults() { *c = Consul{Address: "127.0.0.1:8500", Wait: Duration(time.Minute)} }
 
+func (o *InterceptOutbound) setDefaults() {
+	*o = InterceptOutbound{Address: Addresses{"127.0.0.1:15001", "[::1]:15001"}, Unknown: PassUnknown}
+}
+
+func (i *InterceptInbound) setDefaults() {
+	*i = InterceptInbound{Address: Addresses{"0.0.0.0:15006", "[::]:15006"}, Plain: RefuseUnknown, Unknown: PassUnknown}
+}
+
 func (l *Listener) setDefaults() {
 	*l = Listener{Direction: Inbound, Protocol: HTTP}
 	l.HTTP2.setDefaults()

@@ -105,6 +105,7 @@ func (e *expansion) addWorkload(w *Workload, path, listener, service string) {
 	}
 	l.Register = w.registered()
 	l.ConnectionRate, l.Limits = w.ConnectionRate, w.Limits
+	l.Captures = e.from.capturedFor(w)
 	e.addListener(l, stem{path: path, made: workloadListener, workload: path})
 
 	s := Service{}
@@ -125,7 +126,10 @@ func (e *expansion) addWorkload(w *Workload, path, listener, service string) {
 func (e *expansion) addUpstream(u *Upstream, path, name string) {
 	l := Listener{}
 	l.setDefaults()
-	l.Name, l.Direction, l.Address = name, Outbound, Addresses{u.Bind}
+	l.Name, l.Direction, l.Captures = name, Outbound, e.from.captured(u)
+	if u.Bind != "" {
+		l.Address = Addresses{u.Bind}
+	}
 	l.SocketMode = u.SocketMode
 	l.Protocol, l.Service, l.Detect, l.ReasonHeader = u.Protocol, name, u.Detect, u.ReasonHeader
 	e.addListener(l, stem{path: path, made: upstreamListener})

@@ -10,6 +10,9 @@ type Listener struct {
 	// Address holds one or several of IP:port (port 0 lets the system choose) and
 	// unix:///PATH.
 	Address Addresses `yaml:"address"`
+	// Captures are the addresses whose captured connections come here, too, or only, where
+	// there is no Address.
+	Captures Captures `yaml:"captures"`
 	// FreeBind listens on IP addresses that this host does not hold yet.
 	FreeBind bool `yaml:"freebind"`
 	// V6Only keeps [::]:PORT from taking IPv4 connections too.

@@ -18,6 +18,7 @@ const (
 	block     = `^(unix|` + ipv4 + `(/([0-9]|[12][0-9]|3[0-2]))?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))?)$`
 	unixURL   = `unix:///.*[^/]`
 	listenAt  = `^(` + unixURL + `|(` + ipv4 + `|` + ipv6 + `):` + anyport + `)$`
+	captured  = `^(@consul|\*:` + someport + `|[^@*]+)$`
 	callAt    = `^(` + unixURL + `|(` + ipv4 + `|` + ipv6 + `):` + someport + `)$`
 	domain    = `[a-z0-9._-]+`
 	segments  = `(/[A-Za-z0-9._-]+)`
@@ -149,6 +150,8 @@ var typeRules = map[reflect.Type]object{
 	reflect.TypeFor[Addresses](): {
 		"type": []any{"string", "array"}, "pattern": listenAt, "items": ref("listen"), "minItems": 1,
 	},
+	reflect.TypeFor[Captures](): loneOrList(textLike(captured), 1),
+	reflect.TypeFor[Unknown]():  words("pass", "refuse"),
 	reflect.TypeFor[AccessLogs](): {
 		"anyOf": []any{ref("AccessLog"), object{"type": "null"},
 			object{"type": "array", "items": object{"anyOf": []any{ref("AccessLog"), object{"type": "null"}}}}},
@@ -167,13 +170,15 @@ var typeRules = map[reflect.Type]object{
 var structRules = map[string]object{
 	"Config": all(
 		not(required("identity", "identities")),
+		when(not(given("capture", object{"type": "object", "required": []any{"outbound"}})), object{"properties": object{
+			"upstreams": bound, "workloads": object{"items": object{"properties": object{"upstreams": bound}}}}}, nil),
 		when(not(required("tracing")), object{"properties": object{"listeners": object{"items": not(required("trust_traces"))}}}, nil),
 		not(required("workload", "workloads")),
 		when(given("workloads", object{"type": "array", "minItems": 1}), not(required("upstreams")), nil),
 		when(object{"anyOf": []any{required("workload"), given("workloads", object{"type": "array", "minItems": 1})}},
 			object{"anyOf": []any{required("identity"), required("identities")}}, nil),
 	),
-	"Listener": {"required": []any{"name", "address"}, "allOf": []any{
+	"Listener": {"required": []any{"name"}, "anyOf": []any{required("address"), required("captures")}, "allOf": []any{
 		not(required("allow", "intentions")),
 		when(required("register"), given("register", object{"type": "object", "required": []any{"service"}}), nil),
 		when(object{"anyOf": []any{required("allow"), required("intentions")}}, given("tls", required("spiffe")), nil),
@@ -231,8 +236,13 @@ var structRules = map[string]object{
 		when(given("intentions", object{"const": true}), not(required("allow")), nil),
 		detectRule,
 	}},
-	"Upstream": {"required": []any{"service", "bind"}, "allOf": []any{detectRule}},
+	"Upstream":          {"required": []any{"service"}, "allOf": []any{detectRule}},
+	"InterceptOutbound": {"type": []any{"object", "boolean"}, "not": object{"const": false}},
+	"InterceptInbound":  {"type": []any{"object", "boolean"}, "not": object{"const": false}},
 }
+
+// bound are the upstreams of a proxy that captures nothing.
+var bound = object{"items": all(required("bind"), not(required("captures")))}
 
 // detectRule: how to find out is asked of protocol auto only.
 var detectRule = when(required("detect"), given("protocol", object{"const": "auto"}), nil)

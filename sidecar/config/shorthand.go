@@ -41,7 +41,9 @@ type Workload struct {
 // what it is.
 type Upstream struct {
 	Service string `yaml:"service"`
-	Bind    string `yaml:"bind"` // IP:port or unix:///path
+	Bind    string `yaml:"bind"` // IP:port or unix:///path; may be empty where Config.Capture has Outbound
+	// Captures are as Listener.Captures; empty: the addresses that Consul knows, where it is asked.
+	Captures Captures `yaml:"captures"`
 	// SocketMode is as Listener.SocketMode.
 	SocketMode SocketMode `yaml:"socket_mode"`
 	Protocol   Protocol   `yaml:"protocol"`

@@ -29,14 +29,14 @@ var sources = map[madeOf]map[string]string{
 	workloadListener: {
 		"name": "", "address[0]": "listen", "protocol": "protocol", "detect": "detect", "tls": "", "tls.spiffe.identity": "identity",
 		"allow": "allow", "intentions": "", "intentions.service": "service", "routes": "", "service": "",
-		"register": "register", "limits": "limits", "connection_rate": "connection_rate", "reason_header": "reason_header",
+		"captures": "", "register": "register", "limits": "limits", "connection_rate": "connection_rate", "reason_header": "reason_header",
 	},
 	workloadService: {
 		"name": "", "endpoints[0].address": "address", "protocol": "http", "health": "health", "timeouts": "timeouts",
 		"retries": "retries",
 	},
 	upstreamListener: {
-		"name": "service", "direction": "", "address[0]": "bind", "socket_mode": "socket_mode", "protocol": "protocol",
+		"name": "service", "direction": "", "address[0]": "bind", "captures": "captures", "socket_mode": "socket_mode", "protocol": "protocol",
 		"detect": "detect", "routes[0].service": "service", "service": "service", "reason_header": "reason_header",
 	},
 	upstreamService: {

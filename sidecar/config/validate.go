@@ -25,10 +25,11 @@ func (v *validator) validate() {
 	if c.Version != 1 {
 		v.report("version", fmt.Sprintf("%d is not a version of the format; 1 is the only one", c.Version))
 	}
-	if len(c.Listeners) == 0 && c.Workload == nil && len(c.Upstreams) == 0 && len(c.Workloads) == 0 {
+	if len(c.Listeners) == 0 && c.Workload == nil && len(c.Upstreams) == 0 && len(c.Workloads) == 0 && !v.given("capture") {
 		v.report("listeners", "nothing to do: the file has no listeners, workload or upstreams")
 	}
 	v.process()
+	v.interception()
 	for i := range c.Listeners {
 		v.listener(listenerPath(i), &c.Listeners[i])
 	}

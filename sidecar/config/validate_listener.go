@@ -8,7 +8,10 @@ import (
 
 func (v *validator) listener(path string, l *Listener) {
 	v.name(join(path, "name"), l.Name)
-	v.addresses(path, l.Address)
+	if len(l.Captures) == 0 || v.given(join(path, "address")) {
+		v.addresses(path, l.Address)
+	}
+	v.captures(path, l.Captures, l.Direction)
 	v.socketMode(path, l.SocketMode, l.Address...)
 	v.protocol(join(path, "protocol"), l.Protocol)
 	v.oneOf(join(path, "direction"), string(l.Direction), string(Inbound), string(Outbound))

@@ -87,6 +87,7 @@ func (v *validator) uniqueNames() {
 	if c.Workload != nil {
 		listeners[InboundListener], services[LocalService] = "workload", "workload"
 	}
+	v.interceptionNames(listeners, services)
 	for i, l := range c.Listeners {
 		v.unique(listeners, l.Name, listenerPath(i), "name", "listener")
 	}
@@ -148,6 +149,11 @@ func (v *validator) uniqueAddresses() {
 	}
 	if c.Probes != nil {
 		take("probes.address", c.Probes.Address)
+	}
+	for _, p := range c.interceptionAddresses() {
+		for j, one := range p.list {
+			take(v.elementPath(p.path, j), one)
+		}
 	}
 	for i, l := range c.Listeners {
 		path := join(listenerPath(i), "address")

@@ -85,10 +85,7 @@ func (v *validator) sameIdentity(path string, w *Workload, u *Upstream) {
 
 func (v *validator) upstream(path string, u *Upstream) {
 	v.name(join(path, "service"), u.Service)
-	if v.required(join(path, "bind"), u.Bind) {
-		v.address(join(path, "bind"), u.Bind, true)
-		v.socketMode(path, u.SocketMode, u.Bind)
-	}
+	v.upstreamPlaces(path, u)
 	v.protocol(join(path, "protocol"), u.Protocol)
 	v.detect(path, u.Protocol)
 	v.needsHTTP(join(path, "http"), join(path, "protocol"), u.Protocol)

@@ -14,6 +14,7 @@ type Host struct {
 	sockets []*socket // by descriptor
 	limit   int
 	port    uint16 // the last ephemeral one
+	out, in Redirect
 	engine  bool
 }
 

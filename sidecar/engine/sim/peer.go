@@ -21,7 +21,7 @@ type Peer struct {
 
 // Dial begins to connect a peer to addr; what is sent before it is connected waits.
 func (h *Host) Dial(addr netip.AddrPort) *Peer {
-	s, err := h.connect(addr)
+	s, err := h.connect(addr, false)
 	if err != nil {
 		panic("sim: " + err.Error())
 	}

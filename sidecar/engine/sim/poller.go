@@ -23,6 +23,8 @@ type poller struct {
 var (
 	_ engine.Poller = (*poller)(nil)
 	_ engine.Prober = (*poller)(nil)
+
+	_ engine.OriginalDestinations = (*poller)(nil)
 )
 
 // Add implements engine.Poller.
@@ -163,7 +165,7 @@ func (p *poller) Accept(fd int) (int, netip.AddrPort, error) {
 
 // Connect implements engine.Sockets.
 func (p *poller) Connect(addr netip.AddrPort) (int, error) {
-	s, err := p.host.connect(addr)
+	s, err := p.host.connect(addr, true)
 	if err != nil {
 		return -1, err
 	}

@@ -20,9 +20,11 @@ type socket struct {
 	state  state
 
 	local, remote netip.AddrPort
-	queue         []*socket // of a listening socket
-	other         *socket   // the other end
-	pipe          *pipe     // of a pipe's end
+	via           netip.AddrPort // where a redirect has it connect to; not valid: remote
+	original      netip.AddrPort // of an accepted one: where it was going
+	queue         []*socket      // of a listening socket
+	other         *socket        // the other end
+	pipe          *pipe          // of a pipe's end
 
 	in      []byte // arrived and not read
 	ended   bool   // the peer's FIN has arrived

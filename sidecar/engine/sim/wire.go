@@ -102,7 +102,7 @@ func (s *socket) fail(err syscall.Errno) {
 }
 
 // connect opens a socket and sends the first SYN.
-func (h *Host) connect(addr netip.AddrPort) (*socket, error) {
+func (h *Host) connect(addr netip.AddrPort, byEngine bool) (*socket, error) {
 	s := &socket{state: connecting}
 	if _, err := h.install(s); err != nil {
 		return nil, err
@@ -112,6 +112,7 @@ func (h *Host) connect(addr netip.AddrPort) (*socket, error) {
 		from = addr.Addr()
 	}
 	s.local, s.remote = netip.AddrPortFrom(from, h.ephemeral()), addr
+	s.via = h.redirected(addr, byEngine)
 	h.world.note('s', place(s.local), place(addr))
 	s.send(func() { s.knock(0) })
 	return s, nil
@@ -126,7 +127,11 @@ func (s *socket) knock(again int) {
 	if s.state != connecting {
 		return
 	}
-	group := w.listening[h.key(s.remote)]
+	to := s.via
+	if o := w.hosts[to.Addr()]; o != nil && o != h {
+		to = o.redirectedIn(to)
+	}
+	group := w.listening[h.key(to)]
 	if !w.dark[s.remote] && len(group) == 0 {
 		s.send(func() { s.refuse(syscall.ECONNREFUSED) })
 		return
@@ -134,7 +139,7 @@ func (s *socket) knock(again int) {
 	if !w.dark[s.remote] {
 		l := group[w.random.IntN(len(group))]
 		if len(l.queue) < w.options.Backlog {
-			s.admit(l)
+			s.admit(l, to)
 			return
 		}
 	}
@@ -153,9 +158,9 @@ func (s *socket) refuse(err syscall.Errno) {
 	}
 }
 
-// admit makes the other end of s, in the queue of l, and answers the SYN.
-func (s *socket) admit(l *socket) {
-	o := &socket{host: l.host, fd: -1, state: open, local: s.remote, remote: s.local, other: s}
+// admit makes the other end of s, which has come to at, in the queue of l, and answers the SYN.
+func (s *socket) admit(l *socket, at netip.AddrPort) {
+	o := &socket{host: l.host, fd: -1, state: open, local: at, remote: s.local, other: s, original: s.remote}
 	s.other = o
 	l.queue = append(l.queue, o)
 	l.edge()
