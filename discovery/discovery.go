@@ -7,6 +7,7 @@ package discovery
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -29,6 +30,9 @@ type Endpoint struct {
 	// domain, where the source knows only that; empty: unknown.
 	IdentityPath string
 	Node, Zone   string
+	// CalledAt are the addresses by which those call the service, or the instance, who know nothing
+	// of a mesh; port 0: any port. Empty: the source knows none.
+	CalledAt []netip.AddrPort
 	// Source says where the endpoint comes from ("static", "consul:dc1").
 	Source string
 	// Status is what the source knows of its health ("passing", "warning"); empty:

@@ -16,7 +16,7 @@ func (e Endpoint) Equal(o Endpoint) bool {
 	return e.ID == o.ID && e.Address == o.Address && e.Weight == o.Weight &&
 		e.Identity == o.Identity && e.IdentityPath == o.IdentityPath &&
 		e.Node == o.Node && e.Zone == o.Zone && e.Source == o.Source && e.Status == o.Status &&
-		slices.Equal(e.Tags, o.Tags) && maps.Equal(e.Meta, o.Meta)
+		slices.Equal(e.CalledAt, o.CalledAt) && slices.Equal(e.Tags, o.Tags) && maps.Equal(e.Meta, o.Meta)
 }
 
 // unique gives an endpoint without ID its address as one and drops those whose ID

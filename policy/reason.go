@@ -26,6 +26,8 @@ const (
 	BodyAborted
 	ClientAborted
 	ProxyHeader
+	CaptureLoop
+	CaptureUnknown
 
 	HTTP2Protocol
 	HTTP2Compression
@@ -113,6 +115,9 @@ var reasons = [reasonCount]ReasonInfo{
 	ClientAborted:      {"client_aborted", 0, 1, "CD", "the client went away before the answer was complete", "look at the client and its timeouts"},
 
 	ProxyHeader: {"proxy_header", 0, 3, "PR", "the PROXY protocol header is missing or malformed", "the listener's proxy_protocol names the sources that must send one"},
+
+	CaptureLoop:    {"capture_loop", 0, 12, "PR", "the connection was made to this proxy's own ports, and would have come back to it", "call the service's own address; the capture ports are for redirected connections only"},
+	CaptureUnknown: {"capture_unknown", 0, 12, "PR", "no service is known at the address that the captured connection was made to", "add the address to the captures of an upstream, or set capture.outbound.unknown or capture.inbound.unknown to pass"},
 
 	HTTP2Protocol:          {"http2_protocol", 0, 13, "PR", "the peer broke the rules of HTTP/2", "look at the peer: see RFC 9113"},
 	HTTP2Compression:       {"http2_compression", 0, 13, "PR", "a header block could not be decompressed", "look at the peer: see RFC 7541"},

@@ -51,6 +51,7 @@ func (s *Sidecar) reload() error {
 		if len(fresh) > 0 {
 			s.awaitEndpoints(ctx, fresh...)
 		}
+		s.captures.await(ctx)
 		s.awaitIntentions(ctx)
 	})
 	if err != nil && len(later) > 0 {
@@ -145,11 +146,13 @@ func (s *Sidecar) apply(c *config.Config, d Descriptors, wait func(ctx context.C
 	s.listenToOutliers(out.Services)
 	s.swap(c, out.Services)
 	s.set.Apply(specs)
+	s.captures.apply(c, s.ownPlaces())
 	s.whileRunning(func(ctx context.Context) { wait(ctx, newNames(before, out.Services)) })
 	if s.stopping.Load() || s.ctx.Err() != nil {
 		plan.Abandon()
 		s.access.abandon(logs)
 		s.swap(was, before)
+		s.captures.apply(was, s.ownPlaces())
 		return errStopping
 	}
 	out.Commit()
@@ -221,6 +224,7 @@ func (s *Sidecar) onUpdate(u discovery.Update) {
 	}
 	was := svc.Set()
 	svc.Update(u)
+	s.captures.discovered(u)
 	s.proxy.Forget(svc, svc.Set().Without(was))
 	if svc.Settings().Mesh != nil {
 		s.proxy.Reauthorize() // whom to expect there may have changed

@@ -47,6 +47,12 @@ func descriptorReserve(c *config.Config, loops int, limit uint64) uint64 {
 	for i := range c.Listeners {
 		n += len(c.Listeners[i].Address) * loops
 	}
+	if o := c.Capture.Outbound; o != nil {
+		n += len(o.Address) * loops
+	}
+	if i := c.Capture.Inbound; i != nil {
+		n += len(i.Address) * loops
+	}
 	for i := range c.Services {
 		s := &c.Services[i]
 		if s.Discovery != nil {

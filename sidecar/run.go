@@ -74,6 +74,7 @@ func (s *Sidecar) finish(cancel context.CancelFunc) {
 // startControl starts the goroutines of the control plane.
 func (s *Sidecar) startControl(ctx context.Context) {
 	s.run("discovery", func() error { return s.set.Run(ctx) })
+	s.run("captures", func() error { return s.captures.run(ctx) })
 	s.run("series", func() error { return s.sweepSeries(ctx) })
 	s.run("rate limit service", func() error { return s.quota.run(ctx) })
 	s.run("limits", func() error { return s.expireLimits(ctx) })
@@ -121,6 +122,7 @@ func (s *Sidecar) start() error {
 	err := s.apply(c, d, func(ctx context.Context, _ []string) {
 		s.identities.await(ctx, identityWithin)
 		s.awaitEndpoints(ctx)
+		s.captures.await(ctx)
 		s.awaitIntentions(ctx)
 	})
 	if err != nil {

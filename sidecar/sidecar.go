@@ -72,6 +72,7 @@ type Sidecar struct {
 	identities identities
 	intentions intentions
 	presences  presences
+	captures   captures
 	admin      []*admin.Server
 	probes     *probes.Server // nil: none
 
@@ -172,6 +173,7 @@ func (s *Sidecar) build(c *config.Config, loops int) error {
 	s.proxy = proxy.New(proxy.Options{Engine: s.engine, Observers: observers, Meter: s.metrics, Log: s.log,
 		TurnedAway: s.descriptors.Load().TurnedAway})
 	s.limits = limit.NewRegistry()
+	s.captures.init(s.proxy.Capture, s.log)
 	s.set = discovery.New(s.log)
 	s.set.OnUpdate = s.onUpdate
 	s.checker = health.New(health.Options{Report: s.onHealth, Log: s.log})

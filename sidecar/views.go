@@ -36,6 +36,7 @@ func (s *Sidecar) views() admin.Views {
 		Endpoints:     s.endpointViews,
 		Identity:      s.identities.views,
 		Intentions:    s.intentionsViews,
+		Captures:      s.captures.views,
 		Limits:        s.limitsView,
 		Registrations: s.registrationViews,
 		Maintain:      s.maintain,

@@ -63,6 +63,7 @@ func endpoint(entry *api.ServiceEntry) (discovery.Endpoint, error) {
 		Zone:         zone(entry),
 		Source:       "consul:" + node.Datacenter,
 		Status:       entry.Checks.AggregatedStatus(),
+		CalledAt:     calledAt(entry),
 	}
 	address, err := address(entry)
 	if err != nil {

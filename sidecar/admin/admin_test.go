@@ -103,6 +103,7 @@ func views() Views {
 		Identity: func() []IdentityView {
 			return []IdentityView{{Source: "dev", SPIFFEID: "spiffe://a/web", ExpiresAt: at, Bundles: []BundleView{{"b", 1}, {"a", 2}}}}
 		},
+		Captures:   func() []CaptureView { return nil },
 		Intentions: func(string) []IntentionsView { return nil },
 
 		Decisions: func(_ context.Context, q DecisionsQuery) ([]DecisionView, error) {

@@ -32,6 +32,7 @@ func (s *Server) routes() http.Handler {
 		list = append(list, route{"GET", "/metrics", "for Prometheus", v.Metrics})
 	}
 	add(v.Listeners != nil, "GET", "/api/v1/listeners", "listeners", s.listenersView)
+	add(v.Captures != nil, "GET", "/api/v1/captures", "addresses whose captured connections a listener takes", s.capturesView)
 	add(v.Services != nil, "GET", "/api/v1/services", "services and what was counted of them", s.servicesView)
 	add(v.Endpoints != nil, "GET", "/api/v1/endpoints", "endpoints, their state and its reason", s.endpointsView)
 	add(v.Intentions != nil, "GET", "/api/v1/intentions", "Consul's intentions in force here; ?caller=SPIFFE-ID shows their verdict", s.intentionsView)
@@ -89,6 +90,11 @@ func (s *Server) listenersView(w http.ResponseWriter, _ *http.Request) {
 		list[i].Addresses = listOf(list[i].Addresses)
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"listeners": listOf(list)})
+}
+
+// capturesView keeps the order of the file, in which the first claim counts.
+func (s *Server) capturesView(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]any{"captures": listOf(s.views.Captures())})
 }
 
 func (s *Server) servicesView(w http.ResponseWriter, _ *http.Request) {

@@ -16,6 +16,8 @@ type Views struct {
 	Endpoints func() []EndpointView
 	Identity  func() []IdentityView
 	Limits    func() LimitsView
+	// Captures is the table of captured addresses, with what is wrong with each.
+	Captures func() []CaptureView
 	// Intentions shows those of Consul that decide here. With a caller, a SPIFFE ID, it
 	// shows what they say of it.
 	Intentions func(caller string) []IntentionsView
@@ -56,6 +58,16 @@ type ListenerView struct {
 	ConnectionsActive int64    `json:"connections_active"`
 	ConnectionsTotal  uint64   `json:"connections_total"`
 	ConnectionsLimit  int64    `json:"connections_limit"` // 0: none of its own
+}
+
+// CaptureView is an address whose captured connections a listener takes.
+type CaptureView struct {
+	Listener  string `json:"listener"`
+	Direction string `json:"direction"` // inbound or outbound
+	Address   string `json:"address"`   // an IP address, a block, * for all; empty: not known yet
+	Port      uint16 `json:"port"`      // 0: every port
+	Source    string `json:"source"`    // configuration, "name NAME", consul
+	Error     string `json:"error"`     // why it is not in force, or not fresh; empty: it is
 }
 
 // LimitsView is how much of what the process may have is in use.

@@ -97,6 +97,9 @@ func Compile(in Input) (*Output, error) {
 		}
 		out.Snapshot.Listeners = append(out.Snapshot.Listeners, l)
 	}
+	if err := out.captureListeners(in); err != nil {
+		return nil, err
+	}
 	return out, nil
 }
 

@@ -53,7 +53,7 @@ const (
 	CapturedOutbound = "captured-outbound"
 	CapturedInbound  = "captured-inbound"
 	Passthrough      = "passthrough"
-	PlainSuffix      = "-plain"
+	PlainSuffix      = "-plain" // as proxy.PlainSuffix
 )
 
 // ConsulCaptures among the captures of a listener stands for the addresses that Consul knows of

@@ -153,6 +153,12 @@ func (netSockets) Read(fd int, p []byte) (int, error) {
 	return max(n, 0), err
 }
 
+// PeekBytes implements Peeker.
+func (netSockets) PeekBytes(fd int, p []byte) (int, error) {
+	n, _, err := syscall.Recvfrom(fd, p, syscall.MSG_PEEK)
+	return max(n, 0), err
+}
+
 func (netSockets) Write(fd int, p []byte) (int, error) {
 	n, err := syscall.Write(fd, p)
 	return max(n, 0), err

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"io"
 	"net/netip"
 )
 
@@ -10,6 +11,41 @@ import (
 type OriginalDestinations interface {
 	// OriginalDestination is asked for an accepted socket whose peer has the address peer.
 	OriginalDestination(fd int, peer netip.Addr) (netip.AddrPort, error)
+}
+
+// Peeker is what a Poller may also offer.
+type Peeker interface {
+	// PeekBytes is Read that leaves there what it reads.
+	PeekBytes(fd int, p []byte) (int, error)
+}
+
+// Peek is TryRead that leaves what it reads to be read again. It returns errors.ErrUnsupported where
+// the network has no such call.
+func (c *Conn) Peek(p []byte) (int, error) {
+	checkOwner(c.loop)
+	poller, ok := c.loop.poller.(Peeker)
+	if !ok {
+		return 0, errors.ErrUnsupported
+	}
+	for {
+		if c.flags&flagClosed != 0 {
+			return 0, ErrClosed
+		}
+		if c.flags&(flagReadable|flagUntried) == 0 {
+			return 0, ErrWouldBlock
+		}
+		n, err := poller.PeekBytes(int(c.fd), p)
+		switch {
+		case err == nil && n == 0:
+			return 0, io.EOF
+		case err == nil:
+			return n, nil
+		case blocked(err):
+			c.flags &^= flagReadable | flagUntried
+		case !retry(err):
+			return 0, err
+		}
+	}
 }
 
 // OriginalDestination is where an accepted connection was going before it was redirected to

@@ -44,6 +44,11 @@ func (d *Downstream) called() netip.AddrPort {
 	if d.raw.Unix() {
 		return netip.AddrPort{}
 	}
+	if d.captured {
+		if to, err := d.raw.OriginalDestination(); err == nil {
+			return to
+		}
+	}
 	return d.raw.Local()
 }
 

@@ -34,6 +34,7 @@ type Downstream struct {
 	state    connState
 	inbound  bool
 	begun    bool // it is known what is spoken
+	captured bool // it was redirected to us: where it was going is its OriginalDestination
 }
 
 // peer is who has proven itself in the handshake.
@@ -80,6 +81,16 @@ func (d *Downstream) PeerID() string {
 func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 	ls := l.proxy.loops[loop.Index()]
 	conf := l.conf.Load()
+	if conf.Capture != nil {
+		l.capture(ls, c, conf)
+		return
+	}
+	l.take(ls, c, conf, false)
+}
+
+// take begins with a connection that is l's.
+func (l *Listener) take(ls *loopState, c *engine.Conn, conf *ListenerConfig, captured bool) {
+	loop := ls.loop
 	proxied := conf.Proxied.has(c) // the client's address is not known yet
 	if !proxied && !l.mayConnect(ls, conf, c.Remote().Addr()) {
 		l.tooFast(ls, c)
@@ -91,7 +102,7 @@ func (l *Listener) accepted(loop *engine.Loop, c *engine.Conn) {
 	}
 	d := &Downstream{listener: l, loop: ls, raw: c}
 	d.onReady = d.ready
-	d.inbound = conf.Inbound
+	d.inbound, d.captured = conf.Inbound, captured
 	ls.track(d)
 	switch {
 	case conf.TLS != nil || proxied:

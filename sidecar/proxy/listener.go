@@ -52,6 +52,9 @@ type ListenerConfig struct {
 	Inbound   bool // to our workload, or from the outside
 	Detect    Detect
 	Proxied   Proxied
+	// Capture is set where the connections are those that the kernel has redirected to us, for
+	// other listeners; nil elsewhere.
+	Capture *Capture
 	// TLS is asked at each handshake; nil: plain text.
 	TLS func() (TLSMaterial, error)
 	// Allow decides who may call; nil: nobody is asked.

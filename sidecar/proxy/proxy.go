@@ -76,6 +76,8 @@ type Proxy struct {
 	listeners map[string]*Listener
 	services  []*upstream.Service
 	snapshot  atomic.Pointer[Snapshot]
+	captures  Captures // as told
+	capturing atomic.Pointer[capturing]
 }
 
 // New returns a proxy without listeners.
@@ -128,6 +130,7 @@ func (p *Proxy) swap(s *Snapshot, opened map[string]*Listener) {
 		}
 	}
 	p.listeners = named
+	p.resolve()
 	p.limit.Store(s.MaxConnections)
 	p.snapshot.Store(s)
 	p.forget(s.Services)

@@ -44,6 +44,10 @@ func (p *Proxy) Prepare(s *Snapshot) (*Plan, error) {
 		if l := p.listeners[c.Name]; l != nil && l.becomes(c) {
 			continue
 		}
+		if c.Capture != nil && !p.engine.KnowsOriginalDestinations() {
+			n.Abandon()
+			return nil, fmt.Errorf("listener %q: %w", c.Name, errNoCapture)
+		}
 		l, err := n.listener(c)
 		if err != nil {
 			n.Abandon()
@@ -86,7 +90,12 @@ func (n *Plan) listener(c *ListenerConfig) (*Listener, error) {
 			s = &socket{address: address}
 			s.owner.Store(l)
 			var err error
-			if s.bound, err = n.proxy.engine.BindWith(listenOptions(c, address), s.accepted); err != nil {
+			s.bound, err = n.proxy.engine.BindWith(listenOptions(c, address), s.accepted)
+			if c.Capture != nil && lacksIPv6(address, err) {
+				n.proxy.log.Info("this host has no IPv6 to capture", "listener", c.Name, "address", address)
+				continue
+			}
+			if err != nil {
 				return nil, fmt.Errorf("listener %q: %w", c.Name, bindError(err))
 			}
 			n.opened = append(n.opened, s)

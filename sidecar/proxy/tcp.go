@@ -57,6 +57,9 @@ func (x *tcpExchange) serve(t *engine.Task, err error) {
 	}
 	if err == nil && x.up == nil {
 		err = x.connect()
+		if err != nil && x.conf.Capture != nil {
+			defer x.d.raw.Abort() // nobody has answered where the client thinks it has got through to
+		}
 	}
 	if err == nil {
 		err = x.carry(t)
@@ -127,7 +130,7 @@ func (x *tcpExchange) connect() error {
 	var last error
 	for {
 		x.picked = x.d.loop.loop.Nanos()
-		choice, err := local.Pick(x.conf.Service, &tried)
+		choice, err := x.pick(local, &tried)
 		if err != nil && tried.Any() && !hopeless(last) {
 			tried.Reset()
 			choice, err = local.Pick(x.conf.Service, &tried)
@@ -158,6 +161,18 @@ func (x *tcpExchange) connect() error {
 		}
 		last = err
 	}
+}
+
+// pick chooses an endpoint: where a captured connection passes, it has been chosen.
+func (x *tcpExchange) pick(local *upstream.Local, tried *upstream.Tried) (upstream.Choice, error) {
+	if x.conf.Capture == nil {
+		return local.Pick(x.conf.Service, tried)
+	}
+	to, err := x.d.raw.OriginalDestination()
+	if err != nil {
+		return upstream.Choice{}, &policy.Error{Reason: policy.CaptureUnknown, Side: policy.Downstream, Phase: policy.PhasePick, Err: err}
+	}
+	return upstream.Direct(x.conf.Service, to), nil
 }
 
 // again waits until another endpoint may be tried after err, and tells whether one may.

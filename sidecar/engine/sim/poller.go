@@ -25,6 +25,7 @@ var (
 	_ engine.Prober = (*poller)(nil)
 
 	_ engine.OriginalDestinations = (*poller)(nil)
+	_ engine.Peeker               = (*poller)(nil)
 )
 
 // Add implements engine.Poller.

@@ -40,3 +40,15 @@ func (p *poller) OriginalDestination(fd int, _ netip.Addr) (netip.AddrPort, erro
 	}
 	return s.original, nil
 }
+
+// PeekBytes implements engine.Peeker.
+func (p *poller) PeekBytes(fd int, b []byte) (int, error) {
+	s, err := p.host.get(fd)
+	if err != nil {
+		return 0, err
+	}
+	if n := copy(b, s.in); n > 0 {
+		return n, nil
+	}
+	return s.peek()
+}
