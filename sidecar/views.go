@@ -3,7 +3,9 @@ package sidecar
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/larboard-proxy/larboard/observability/metrics"
@@ -66,6 +68,40 @@ func (s *Sidecar) Metrics() *metrics.Metrics { return s.metrics }
 
 // Ready reports whether it accepts traffic.
 func (s *Sidecar) Ready() bool { return s.ready.Load() && !s.stopping.Load() }
+
+// readyPoll is how often readiness is looked at, which has no event of its own: it depends
+// on identities and intentions, too.
+const readyPoll = 2 * time.Millisecond
+
+// AwaitReady returns nil as soon as traffic should be sent here (as /readyz has it). Its
+// error tells why that is not so by the end of ctx, or that we are stopping.
+func (s *Sidecar) AwaitReady(ctx context.Context) error {
+	select {
+	case <-s.begun:
+	case <-ctx.Done():
+	}
+	for {
+		ready, reasons := s.readyView()
+		switch {
+		case ready:
+			return nil
+		case s.stopping.Load():
+			return errStopping
+		case ctx.Err() != nil:
+			return errors.New(strings.Join(reasons, ", "))
+		}
+		select {
+		case <-time.After(readyPoll):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Stopping is closed when the graceful end begins.
+func (s *Sidecar) Stopping() <-chan struct{} { return s.stopped.Done() }
+
+// Draining reports whether the graceful end has begun.
+func (s *Sidecar) Draining() bool { return s.stopping.Load() }
 
 // Endpoints lists the endpoints of all services with their state.
 func (s *Sidecar) Endpoints() []admin.EndpointView { return s.endpointViews() }

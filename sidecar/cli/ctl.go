@@ -13,12 +13,13 @@ func newCtl() *cobra.Command {
 		Short: "Ask about a running proxy and what it says",
 		Long:  `Ctl holds what one wants to know when something does not work.`,
 		Example: `  larboard ctl decisions                 what has just failed or been retried, and where
-  larboard ctl reasons no_route          what a reason means, and what to do`,
+  larboard ctl reasons no_route          what a reason means, and what to do
+  larboard ctl quit                      have it drain and end`,
 		Args:                       knownCommand,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SuggestionsMinimumDistance: 2,
 	}
-	cmd.AddCommand(newCtlDecisions(), newCtlReasons())
+	cmd.AddCommand(newCtlDecisions(), newCtlReasons(), newCtlQuit())
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -59,7 +60,12 @@ func (c *adminClient) get(ctx context.Context, path string, query url.Values, in
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	request, err := http.NewRequestWithContext(ctx, "GET", c.base+path, nil)
+	return c.decode(ctx, http.MethodGet, path, into, http.StatusOK)
+}
+
+// decode is get for any method, where one of these statuses is good.
+func (c *adminClient) decode(ctx context.Context, method, path string, into any, good ...int) error {
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
 	if err != nil {
 		return err
 	}
@@ -72,7 +78,7 @@ func (c *adminClient) get(ctx context.Context, path string, query url.Values, in
 	if err != nil {
 		return c.unreachable(err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if slices.Contains(good, resp.StatusCode) {
 		if err := json.Unmarshal(body, into); err != nil {
 			return fmt.Errorf("%s: the answer is not that of a proxy of ours: %w", c.address, err)
 		}
@@ -85,7 +91,7 @@ func (c *adminClient) get(ctx context.Context, path string, query url.Values, in
 	return &answerError{status: resp.StatusCode, text: c.address + ": " + printable(failed.Error)}
 }
 
-// answerError is an answer other than 200.
+// answerError is an answer that is not good.
 type answerError struct {
 	status int
 	text   string

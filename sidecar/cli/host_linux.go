@@ -50,3 +50,13 @@ func bindCPUs(cpus []int) error {
 	}
 	return nil
 }
+
+// unboundThread returns a function that gives the thread that calls it the CPUs that the
+// process has now: what it starts is not bound with us.
+func unboundThread() func() {
+	var set unix.CPUSet
+	if unix.SchedGetaffinity(0, &set) != nil {
+		return nil
+	}
+	return func() { _ = unix.SchedSetaffinity(0, &set) }
+}

@@ -75,6 +75,7 @@ the other services in Consul, and carries their traffic over mutual TLS.`,
   larboard check -c larboard.yaml      is the configuration right?
   larboard config -c larboard.yaml     what does it come to, defaults included?
   larboard run -c larboard.yaml        run the proxy; SIGHUP reloads, SIGTERM drains
+  larboard run -- ./app                start the application once the proxy is ready
   larboard ctl reasons no_route        what does this answer of the proxy mean?`,
 		Args:                       knownCommand,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -85,7 +86,7 @@ the other services in Consul, and carries their traffic over mutual TLS.`,
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newRun(), newCheck(), newConfig(), newSchema(), newInjector(), newDemo(), newCapture(), newCtl(), newInstall(), newVersion())
+	root.AddCommand(newRun(), newWait(), newCheck(), newConfig(), newSchema(), newInjector(), newDemo(), newCapture(), newCtl(), newInstall(), newVersion())
 	return root
 }
 

@@ -1,26 +1,27 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/larboard-proxy/larboard/sidecar"
+	"github.com/larboard-proxy/larboard/sidecar/child"
 	"github.com/larboard-proxy/larboard/sidecar/config"
 )
 
 func newRun() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "run",
-		Short: "Run the proxy",
+		Use:   "run [-- COMMAND [ARGUMENT...]]",
+		Short: "Run the proxy, and an application with it",
 		Long: `Runs the proxy until SIGTERM or SIGINT, which drain it: what is under way ends,
 within timeouts.drain. A second one ends it at once. SIGHUP reads the
 configuration again; one with problems is refused and the old one stays. SIGUSR1 opens
@@ -30,24 +31,67 @@ With --sidecar-for it is the sidecar that is registered in Consul for a service,
 needs no file: ports, upstreams and protocols come from the definition, whose changes
 take effect at once, the identity from Connect. The agent is found as the commands of
 Consul find it, by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on. A file given with
--c may add the rest: admin, log, timeouts.`,
+-c may add the rest: admin, log, timeouts.
+
+With a command behind -- it is started once the proxy is ready, and what run ends with
+is its exit code (128 and the number for a signal; 127 and 126 where it cannot be found
+or executed). At SIGTERM or SIGINT inbound drains first, then the application gets
+that signal and keeps its outbound until it has ended. When it ends by itself, the proxy
+drains and ends. SIGUSR1, SIGUSR2, SIGQUIT and SIGWINCH are passed on; SIGHUP is the
+proxy's. Standard streams, directory and environment are inherited.`,
 		Example: `  larboard run -c larboard.yaml
   larboard run --sidecar-for web       instead of: consul connect proxy -sidecar-for web
+  larboard run -c env:LARBOARD_CONFIG -- /app --port 8080
   kill -HUP $(pidof larboard)          reload`,
-		Args: noArguments,
+		Args: onlyCommand,
 	}
 	from := originFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	within := cmd.Flags().Duration("start-timeout", time.Minute, "how long the proxy may take to become ready before the command is given up")
+	cmd.RunE = func(cmd *cobra.Command, command []string) error {
 		o, err := from()
 		if err != nil {
 			return err
 		}
-		return run(o, cmd.ErrOrStderr())
+		return run(o, cmd.ErrOrStderr(), command, *within)
 	}
 	return cmd
 }
 
-func run(o *origin, stderr io.Writer) error {
+// onlyCommand takes arguments only behind --.
+func onlyCommand(cmd *cobra.Command, args []string) error {
+	switch dash := cmd.ArgsLenAtDash(); {
+	case dash < 0:
+		return noArguments(cmd, args)
+	case dash > 0:
+		return noArguments(cmd, args[:dash])
+	case len(args) == 0:
+		return errors.New("no command behind --")
+	}
+	return nil
+}
+
+// The exit codes of a command that cannot be started, as env(1) has them.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+)
+
+// newChild finds the program of a command.
+func newChild(o child.Options) (*child.Child, error) {
+	o.OwnGroup = !term.IsTerminal(int(os.Stdin.Fd())) // one with a terminal has its signals from there
+	o.Without = []string{notifyVariable}
+	c, err := child.New(o)
+	if err == nil {
+		return c, nil
+	}
+	code := exitNotFound
+	if errors.Is(err, fs.ErrPermission) {
+		code = exitNotExecutable
+	}
+	return nil, &ExitError{Code: code, Err: fmt.Errorf("the command cannot be started: %w", err)}
+}
+
+func run(o *origin, stderr io.Writer, command []string, within time.Duration) error {
 	lines := newLogWriter(stderr)
 	defer lines.Close()
 	o.log = newLogger(config.Log{}, lines)
@@ -57,6 +101,12 @@ func run(o *origin, stderr io.Writer) error {
 	}
 	if len(problems) > 0 {
 		return refuse(stderr, o.name(), problems)
+	}
+	var app *child.Child
+	if len(command) > 0 {
+		if app, err = newChild(child.Options{Command: command, OnThread: unboundThread()}); err != nil {
+			return err
+		}
 	}
 	cpus := runtime.GOMAXPROCS(0) // still what the runtime has made of the container's limit
 	if len(c.CPUs) > 0 {
@@ -78,6 +128,9 @@ func run(o *origin, stderr io.Writer) error {
 	if o.sidecarFor != "" {
 		options.Changes = o.watch
 	}
+	if app != nil {
+		options.Application = app
+	}
 	s, err := sidecar.New(options)
 	var refused config.Problems
 	if errors.As(err, &refused) {
@@ -86,65 +139,7 @@ func run(o *origin, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return serve(s, log)
-}
-
-// serve runs s and turns signals into what they mean.
-func serve(s *sidecar.Sidecar, log *slog.Logger) error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM, os.Interrupt)
-	defer signal.Stop(signals)
-	signal.Ignore(syscall.SIGPIPE) // a log reader that leaves must not take us along
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	// Their outcomes are logged.
-	reload, endReloads := coalesced(func() { _ = s.Reload() })
-	defer endReloads()
-	reopen, endReopens := coalesced(func() { _, _ = s.ReopenLogs() })
-	defer endReopens()
-	stopping := false
-	for {
-		select {
-		case err := <-done:
-			if errors.Is(err, context.Canceled) {
-				return &ExitError{Code: exitFailed, Err: errors.New("ended before the drain was over")}
-			}
-			return err
-		case sig := <-signals:
-			switch {
-			case sig == syscall.SIGHUP:
-				reload()
-			case sig == syscall.SIGUSR1:
-				reopen()
-			case stopping:
-				log.Warn("second signal: ending at once")
-				cancel()
-			default:
-				stopping = true
-				s.Stop()
-			}
-		}
-	}
-}
-
-// coalesced returns a function that has f called beside the caller; calls that come while
-// one waits are one. end is to be called at last.
-func coalesced(f func()) (call, end func()) {
-	calls := make(chan struct{}, 1)
-	go func() {
-		for range calls {
-			f()
-		}
-	}()
-	call = func() {
-		select {
-		case calls <- struct{}{}:
-		default:
-		}
-	}
-	return call, func() { close(calls) }
+	return (&server{sidecar: s, log: log, app: app, within: within}).run()
 }
 
 // loadChecked reads a configuration and looks into the files that it names.

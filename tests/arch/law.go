@@ -24,6 +24,7 @@ func Law() map[string][]string {
 		"sidecar/upstream":           {"sidecar/identity", "sidecar/http1", "sidecar/http2", "sidecar/message", "sidecar/proxyproto", "sidecar/engine", "discovery", "policy/..."},
 		"sidecar/health":             {"policy"},
 		"sidecar/probes":             {"sidecar/health"},
+		"sidecar/child":              {},
 		"sidecar/quota":              {"sidecar/proxy", "sidecar/engine"},
 		"sidecar/identity":           {"policy", "discovery/filewatch"},
 		"sidecar/identity/...":       {"sidecar/identity", "policy"},
