@@ -26,13 +26,10 @@ func (s *Server) back() *http.Server {
 // unready says why reviews should go elsewhere; empty: they may come. Once everything was
 // there, an API server that is away changes nothing.
 func (s *Server) unready() string {
-	select {
-	case <-s.stop:
-		return "stopping"
-	default:
-	}
 	pair := s.serving.Load()
 	switch {
+	case s.stopping():
+		return "stopping"
 	case s.keeper != nil && s.keeper.waiting() != "":
 		return s.keeper.waiting()
 	case pair == nil:

@@ -57,6 +57,9 @@ func bad(status int, format string, args ...any) *problem {
 func (s *Server) review(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	answer, what, err := s.decide(w, r)
+	if s.stopping() {
+		w.Header().Set("Connection", "close")
+	}
 	if err != nil {
 		what = err.outcome
 		http.Error(w, err.text, err.status)

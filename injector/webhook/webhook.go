@@ -62,9 +62,12 @@ type Options struct {
 	// Settle is how long a new authority stands in the webhook configuration before
 	// certificates of it are served: until then every API server has noticed.
 	Settle time.Duration
-	// Drain is how long reviews are still accepted after Stop, while nobody is told of the
-	// injector any more.
+	// Drain is how long connections are still accepted after Stop, until the API server knows
+	// that the injector goes.
 	Drain time.Duration
+	// Linger is how long, at most, connections without a review are kept open then: the API server closes
+	// them after 90 s, and one that we close may just have got a review, which is lost.
+	Linger time.Duration
 }
 
 // Server is the injector. Its methods may be called from any goroutine.
@@ -78,6 +81,7 @@ type Server struct {
 	mutate     func(*corev1.Pod, injector.Namespace, *injector.Settings) (injector.Result, error)
 	places     chan struct{}
 	stop       chan struct{} // closed by Stop
+	open       atomic.Int64  // connections for reviews
 	stopOnce   sync.Once
 
 	settings atomic.Pointer[injector.Settings]
@@ -109,7 +113,7 @@ func (o *Options) complete() error {
 	o.Namespace, o.Service = cmp.Or(o.Namespace, ownNamespace()), cmp.Or(o.Service, "larboard-injector")
 	o.Webhook, o.Secret = cmp.Or(o.Webhook, "larboard-injector"), cmp.Or(o.Secret, "larboard-injector-ca")
 	o.AuthorityLife, o.CertificateLife = cmp.Or(o.AuthorityLife, 365*24*time.Hour), cmp.Or(o.CertificateLife, 24*time.Hour)
-	o.Settle, o.Drain = cmp.Or(o.Settle, time.Minute), max(o.Drain, 0)
+	o.Settle, o.Drain, o.Linger = cmp.Or(o.Settle, time.Minute), max(o.Drain, 0), max(o.Linger, 0)
 	switch {
 	case (o.CertFile == "") != (o.KeyFile == ""):
 		return errors.New("a certificate needs its key: give both --cert and --key, or neither")
@@ -131,6 +135,15 @@ func ownNamespace() string {
 
 // Stop begins the end: not ready, then no new reviews, then Run returns. It does not block.
 func (s *Server) Stop() { s.stopOnce.Do(func() { close(s.stop) }) }
+
+func (s *Server) stopping() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
 
 // Run serves until Stop has been carried out, and returns nil then; when ctx ends it ends at
 // once and returns its error.
@@ -175,17 +188,38 @@ func (s *Server) serve(ctx context.Context, reviews, health net.Listener) error 
 		return ctx.Err()
 	case <-s.stop:
 	}
-	s.log.Info("injector stopping", "drain", s.options.Drain)
-	select {
-	case <-time.After(s.options.Drain):
-	case <-ctx.Done():
+	return s.drain(ctx, reviews, front)
+}
+
+// drain ends front without losing a review: from Stop on, each answer asks the API server to close
+// its connection (review.go), after Drain no new ones are taken, and those that are left without a review
+// are given time to be used or closed by the other side.
+func (s *Server) drain(ctx context.Context, reviews net.Listener, front *http.Server) error {
+	s.log.Info("injector stopping", "drain", s.options.Drain, "linger", s.options.Linger)
+	if !sleep(ctx, s.options.Drain) {
 		return ctx.Err()
+	}
+	reviews.Close()
+	for late := time.Now().Add(s.options.Linger); s.open.Load() > 0 && time.Now().Before(late); {
+		if !sleep(ctx, 20*time.Millisecond) {
+			return ctx.Err()
+		}
 	}
 	end, cancel := context.WithTimeout(ctx, shutdownMost)
 	defer cancel()
 	err := front.Shutdown(end)
 	s.log.Info("injector stopped", "error", err)
 	return err
+}
+
+// counted keeps the number of open connections.
+func (s *Server) counted(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		s.open.Add(-1)
+	}
 }
 
 // front is the server of reviews.
@@ -200,6 +234,7 @@ func (s *Server) front() *http.Server {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       5 * time.Minute, // API servers close after 90 s: none finds a connection closed
 		MaxHeaderBytes:    16 << 10,
+		ConnState:         s.counted,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }

@@ -33,8 +33,9 @@ and replaces both long before they expire. With --cert and --key it serves the c
 in these files instead (of cert-manager, for example), reads them again when they change,
 and leaves the webhook configuration alone.
 
-SIGTERM ends it: not ready at once, no new reviews after --drain, those under way to
-their end.`,
+SIGTERM ends it without a review lost: it is not ready at once, takes no new connections
+after --drain, gives those that are open --linger to be used once more or closed by the API
+server, and finishes what is under way.`,
 		Example: `  larboard injector --settings /etc/larboard/settings.yaml
   larboard injector --settings settings.yaml --kubeconfig ~/.kube/config    outside of Kubernetes
   larboard injector --cert /tls/tls.crt --key /tls/tls.key                  a certificate of cert-manager
@@ -72,7 +73,8 @@ func (o *injectorFlags) add(cmd *cobra.Command) {
 	f.DurationVar(&o.AuthorityLife, "authority-life", 365*24*time.Hour, "how long an authority holds; it is replaced when a third is left")
 	f.DurationVar(&o.CertificateLife, "certificate-life", 24*time.Hour, "how long a certificate holds; likewise")
 	f.DurationVar(&o.Settle, "settle", time.Minute, "how long a new authority is in the webhook configuration before it is used")
-	f.DurationVar(&o.Drain, "drain", 5*time.Second, "how long reviews are still accepted after SIGTERM")
+	f.DurationVar(&o.Drain, "drain", 5*time.Second, "how long connections are still accepted after SIGTERM")
+	f.DurationVar(&o.Linger, "linger", 30*time.Second, "how long, at most, those without a review are kept open then")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "text", "text or json")
 }
