@@ -42,6 +42,30 @@ func parse(name string, data []byte) (*yaml.Node, *Problem) {
 		Message: "a second document begins here; a configuration file holds one"}
 }
 
+// Documents parses a stream of YAML documents, as other programs' files hold them: each is a
+// DocumentNode with positions. Text that is no YAML gives one problem. It is pure.
+func Documents(name string, data []byte) ([]*yaml.Node, *Problem) {
+	if len(data) > maxFile {
+		return nil, &Problem{File: name, Message: fmt.Sprintf("the file is larger than %s", Size(maxFile))}
+	}
+	if p := badText(name, data); p != nil {
+		return nil, p
+	}
+	lines := &lineReader{rest: data}
+	decoder := yaml.NewDecoder(lines)
+	var all []*yaml.Node
+	for {
+		document := &yaml.Node{}
+		switch err := decoder.Decode(document); {
+		case err == io.EOF:
+			return all, nil
+		case err != nil:
+			return nil, syntaxProblem(name, data, lines.lines, err)
+		}
+		all = append(all, document)
+	}
+}
+
 // lineReader hands out one line at a time and counts them, which tells how far
 // the parser came: the library names no column, and often the line where an outer
 // structure began.
@@ -113,13 +137,22 @@ const lookBack = 64
 // where it was opened and not at the end of the file.
 func brokenLine(lines []string, reached int) int {
 	for end := reached - 1; end > 0 && end > reached-lookBack; end-- {
-		var ignored yaml.Node
-		err := yaml.Unmarshal([]byte(strings.Join(lines[:end], "")), &ignored)
-		if err == nil && strings.TrimSpace(lines[end]) != "" {
+		if readable(strings.Join(lines[:end], "")) && strings.TrimSpace(lines[end]) != "" {
 			return end + 1
 		}
 	}
 	return reached
+}
+
+// readable reports whether text is YAML, in however many documents.
+func readable(text string) bool {
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	for {
+		var ignored yaml.Node
+		if err := decoder.Decode(&ignored); err != nil {
+			return err == io.EOF
+		}
+	}
 }
 
 // cause is the library's message without its prefix and its line.
