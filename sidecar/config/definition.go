@@ -33,6 +33,10 @@ type Definition struct {
 	Upstreams []DefinedUpstream
 }
 
+// InjectedBy is the setting of a definition that tells who has put it there, which concerns
+// `larboard inject` alone.
+const InjectedBy = "injected_by"
+
 // DefinedUpstream is one upstream of a Definition.
 type DefinedUpstream struct {
 	Type                                         string // "" or "service", else no service
@@ -110,6 +114,7 @@ func (b *definitionReader) workload() {
 	if !b.config.source.has("timeouts.request_head") {
 		values.duration("handshake_timeout_ms", &b.config.Timeouts.RequestHead)
 	}
+	values.take(InjectedBy)
 	values.rest()
 	if port == 0 {
 		return // outbound only
