@@ -31,6 +31,9 @@ type ConsulOptions struct {
 	Socket bool
 	// DNS offers DNS, too.
 	DNS bool
+	// Sidecars has the agent choose the ports of sidecars among those that were free; otherwise it takes
+	// Consul's own range, in which other agents choose, too.
+	Sidecars bool
 }
 
 // ConsulAgent is a Consul server of its own: a data directory, loopback only,
@@ -104,6 +107,9 @@ func (c *ConsulAgent) configure() {
 	}
 	if c.options.DNS {
 		port["dns"], c.DNS = ports[3], fmt.Sprintf("127.0.0.1:%d", ports[3])
+	}
+	if c.options.Sidecars {
+		port["sidecar_min_port"], port["sidecar_max_port"] = portRange(c.t, 8)
 	}
 	c.Address = fmt.Sprintf("http://127.0.0.1:%d", ports[0])
 	switch {

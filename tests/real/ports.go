@@ -2,6 +2,7 @@ package real
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"testing"
 )
@@ -30,4 +31,29 @@ func freePorts(t testing.TB, n int) []int {
 		ports = append(ports, port)
 	}
 	return ports
+}
+
+// portRange returns the first and the last of n loopback ports in a row that are free for TCP at
+// this moment, below those that the kernel gives out.
+func portRange(t testing.TB, n int) (first, last int) {
+	t.Helper()
+	for range 100 {
+		first = 12000 + rand.IntN(6000-n)
+		if inARow(first, n) {
+			return first, first + n - 1
+		}
+	}
+	t.Fatalf("no %d free ports in a row on loopback", n)
+	return 0, 0
+}
+
+func inARow(first, n int) bool {
+	for port := first; port < first+n; port++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return false
+		}
+		l.Close()
+	}
+	return true
 }
