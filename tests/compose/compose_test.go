@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +31,7 @@ func TestStack(t *testing.T) {
 	t.Run("consul", s.registered)
 	t.Run("jaeger", s.traced)
 	t.Run("failures", s.failures)
+	t.Run("manual", s.manual)
 	t.Run("prometheus", s.measured)
 }
 
@@ -219,4 +223,41 @@ func (s *stack) measured(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// manual runs what the page shows, with this stack's ports, but for its end.
+func (s *stack) manual(t *testing.T) {
+	page, err := os.ReadFile(root + "/examples/manual/compose.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := strings.NewReplacer("127.0.0.1:8000", s.web, "127.0.0.1:8081", s.load, "127.0.0.1:8500", s.consul)
+	want := map[string]string{"curl -s http://127.0.0.1:8000/": `"by":"web"`, "curl -s http://127.0.0.1:8081/": `"failed":`,
+		"curl -s http://127.0.0.1:8500/v1/health/connect/api?passing": "api-1-sidecar-proxy", "logs stock-larboard": `"peer_id":"spiffe://shop.example/api"`}
+	ran := 0
+	for _, block := range regexp.MustCompile("(?ms)^```stack\n(.*?)^```$").FindAllStringSubmatch(string(page), -1) {
+		for text := range strings.Lines(block[1]) {
+			text = strings.TrimSpace(text)
+			command, ours := strings.CutPrefix(text, "docker compose -f deploy/compose/docker-compose.yaml ")
+			if command == "down -v" {
+				continue
+			}
+			ran++
+			said := ""
+			if ours {
+				said = s.Run(strings.Fields(command)...)
+			} else if out, err := exec.CommandContext(t.Context(), "sh", "-c", ports.Replace(text)).CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s", text, err, out)
+			} else {
+				said = string(out)
+			}
+			if !strings.Contains(said, want[command]) {
+				t.Errorf("%s: no %s in %.300s", text, want[command], said)
+			}
+		}
+	}
+	if ran < 8 {
+		t.Errorf("only %d commands were found", ran)
+	}
+	s.awaitPassing(t, "api", "api-1-sidecar-proxy", "api-2-sidecar-proxy")
 }

@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -46,9 +45,21 @@ func TestManualHasAnIndex(t *testing.T) {
 }
 
 func TestInstallConfigurationLoads(t *testing.T) {
-	for _, b := range blocks(t, "install.md", "yaml") {
-		if _, problems := config.Load("install.md", []byte(b)); len(problems) > 0 {
-			t.Errorf("%v in\n%s", problems, b)
+	for _, page := range []string{"install.md", "compose.md"} {
+		for _, b := range blocks(t, page, "yaml") {
+			if _, problems := config.Load(page, []byte(b)); len(problems) > 0 {
+				t.Errorf("%v in\n%s", problems, b)
+			}
+		}
+	}
+}
+
+// The page on the stack shows a configuration of it, but for what it need not say.
+func TestComposeConfigurationIsShown(t *testing.T) {
+	whole := read(t, root+"/deploy/compose/larboard/web.yaml")
+	for line := range strings.Lines(blocks(t, "compose.md", "yaml")[0]) {
+		if !strings.Contains(whole, strings.TrimRight(line, "\n")) {
+			t.Errorf("web.yaml has no line %q", line)
 		}
 	}
 }
@@ -61,8 +72,10 @@ func TestShownCommandsExist(t *testing.T) {
 			lines = append(lines, strings.Split(strings.TrimSpace(b), "\n")...)
 		}
 	}
-	unit := settings(t)
-	lines = append(lines, strings.TrimPrefix(unit["ExecStart"], "/usr/local/bin/"))
+	for _, file := range []string{"larboard.service", "larboard@.service"} {
+		line := strings.TrimPrefix(settings(t, units+file)["ExecStart"], "/usr/local/bin/")
+		lines = append(lines, strings.TrimSuffix(line, " $LARBOARD_ARGS"))
+	}
 	shown := 0
 	for _, line := range lines {
 		fields := strings.Fields(line)
@@ -83,17 +96,17 @@ func TestShownCommandsExist(t *testing.T) {
 	}
 }
 
-// settings returns those of the systemd unit's section Service.
-func settings(t *testing.T) map[string]string {
+// settings returns those of a systemd unit's section Service; of several lines of one name the last.
+func settings(t *testing.T, file string) map[string]string {
 	t.Helper()
 	all, section := map[string]string{}, ""
-	for line := range strings.Lines(blocks(t, "install.md", "systemd")[0]) {
+	for line := range strings.Lines(read(t, file)) {
 		line = strings.TrimSpace(line)
 		name, value, ok := strings.Cut(line, "=")
 		switch {
 		case strings.HasPrefix(line, "["):
 			section = line
-		case line != "" && !ok:
+		case line != "" && !ok && !strings.HasPrefix(line, "#"):
 			t.Errorf("the unit has the line %q", line)
 		case section == "[Service]":
 			all[name] = value
@@ -102,56 +115,66 @@ func settings(t *testing.T) map[string]string {
 	return all
 }
 
-func TestUnit(t *testing.T) {
-	unit := settings(t)
-	for _, name := range []string{"User", "RuntimeDirectory", "ExecStart", "ExecReload", "TimeoutStopSec", "LimitNOFILE"} {
-		if unit[name] == "" {
-			t.Errorf("the unit does not set %s", name)
+const units = root + "/deploy/systemd/"
+
+func TestUnits(t *testing.T) {
+	for file, instance := range map[string]string{"larboard.service": "larboard.service", "larboard@.service": "larboard@web.service"} {
+		unit := settings(t, units+file)
+		for _, name := range []string{"Type", "User", "RuntimeDirectory", "ExecStart", "ExecReload", "TimeoutStopSec", "LimitNOFILE", "SystemCallFilter"} {
+			if unit[name] == "" {
+				t.Errorf("%s does not set %s", file, name)
+			}
 		}
-	}
-	verify, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Log("without systemd here, its lines alone are looked at")
-		return
-	}
-	// The program need not be installed where the test runs.
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "larboard.service")
-	text := strings.ReplaceAll(blocks(t, "install.md", "systemd")[0], "/usr/local/bin/larboard", self)
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	said, err := exec.Command(verify, "--man=no", "verify", file).CombinedOutput()
-	for line := range strings.Lines(string(said)) {
-		if strings.Contains(line, "larboard.service") {
-			t.Errorf("systemd-analyze verify (%v): %s", err, line)
+		verify, err := exec.LookPath("systemd-analyze")
+		if err != nil {
+			t.Log("without systemd here, its lines alone are looked at")
+			continue
+		}
+		// The program need not be installed where the test runs.
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := filepath.Join(t.TempDir(), instance)
+		if err := os.WriteFile(at, []byte(strings.ReplaceAll(read(t, units+file), "/usr/local/bin/larboard", self)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		said, err := exec.Command(verify, "--man=no", "verify", at).CombinedOutput()
+		for line := range strings.Lines(string(said)) {
+			if strings.Contains(line, instance) {
+				t.Errorf("systemd-analyze verify (%v): %s", err, line)
+			}
+		}
+		// Exposure, in tenths of systemd's points: 10 is no protection at all.
+		said, err = exec.Command(verify, "security", "--offline=yes", "--threshold=25", at).CombinedOutput()
+		if err != nil && !strings.Contains(string(said), "unrecognized option") {
+			t.Errorf("systemd-analyze security: %v\n%s", err, said)
 		}
 	}
 }
 
-// The image is built as `make build` builds, and holds nothing but the binary.
-func TestDockerfile(t *testing.T) {
-	const built = `CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o `
-	if !strings.Contains(read(t, filepath.Join(root, "Makefile")), strings.Replace(built, "go build", "$(GO) build", 1)+"bin/larboard .") {
-		t.Error("make build builds otherwise")
-	}
-	file := blocks(t, "install.md", "dockerfile")[0]
-	_, last, ok := strings.Cut(file, "FROM scratch\n")
-	if !ok || !strings.Contains(file, "RUN "+built+"/larboard .") {
-		t.Errorf("got\n%s", file)
-	}
-	var steps []string
-	for line := range strings.Lines(last) {
-		steps = append(steps, strings.Fields(line)[0])
-	}
-	if want := []string{"COPY", "USER", "ENTRYPOINT", "CMD"}; !slices.Equal(steps, want) {
-		t.Errorf("got %q, want %q", steps, want)
-	}
+// The image is built as `make binaries` builds, and holds nothing but the binary.
+func TestDockerfiles(t *testing.T) {
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, filepath.Join(root, "go.mod")))[1]
-	if !strings.Contains(file, "FROM golang:"+version+" ") || !strings.Contains(read(t, manual+"install.md"), "With Go "+version+",") {
+	makefile := read(t, filepath.Join(root, "Makefile"))
+	for name, program := range map[string]string{"docker": "larboard", "compose": "shop"} {
+		file := read(t, filepath.Join(root, "deploy", name, "Dockerfile"))
+		for _, want := range []string{"FROM golang:" + version + " AS build\n", "FROM scratch AS image\nUSER ", "-trimpath -buildvcs=false -ldflags \"-s -w", "touch -d @0 /" + program,
+			"FROM image AS prebuilt\nARG TARGETARCH\nCOPY bin/linux/${TARGETARCH}/" + program + " /" + program + "\n", "ENTRYPOINT [\"/" + program + "\"]"} {
+			if !strings.Contains(file, want) {
+				t.Errorf("deploy/%s/Dockerfile has no %q", name, want)
+			}
+		}
+		if _, last, ok := strings.Cut(file, "\nFROM image\n"); !ok || last != "COPY --from=build /"+program+" /"+program+"\n" {
+			t.Errorf("deploy/%s/Dockerfile ends with %q", name, last)
+		}
+	}
+	for _, want := range []string{"go build -trimpath -buildvcs=false", "-X github.com/larboard-proxy/larboard/sidecar/cli.version=$(VERSION)"} {
+		if !strings.Contains(strings.ReplaceAll(makefile, "$(GO)", "go"), want) {
+			t.Errorf("the Makefile has no %q", want)
+		}
+	}
+	if !strings.Contains(read(t, manual+"install.md"), "With Go "+version+",") {
 		t.Errorf("the page does not build with Go %s", version)
 	}
 }
