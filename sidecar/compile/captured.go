@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/larboard-proxy/larboard/policy/retry"
 	"github.com/larboard-proxy/larboard/sidecar/config"
@@ -38,13 +39,17 @@ func (out *Output) captureListener(in Input, name string, d config.Direction, at
 	})
 }
 
+// passConnect is the least time for connecting to where a connection that passes was going. Its client
+// chose the address, without knowing of a proxy: it would have outlasted a lost packet or two.
+const passConnect = 10 * time.Second
+
 // passthrough is a service without endpoints. What failed to connect is not tried again: the
 // client has chosen the address, and is told.
 func (out *Output) passthrough(in Input) {
 	t := in.Config.Timeouts
 	settings := &upstream.Settings{
 		Balance:  string(config.RoundRobin),
-		Timeouts: upstream.Timeouts{Connect: t.Connect.D(), Body: t.Body.D(), Idle: t.Idle.D(), Tunnel: t.Tunnel.D()},
+		Timeouts: upstream.Timeouts{Connect: max(t.Connect.D(), passConnect), Body: t.Body.D(), Idle: t.Idle.D(), Tunnel: t.Tunnel.D()},
 		Retries:  &retry.Policy{},
 	}
 	s := in.Services[config.Passthrough]
