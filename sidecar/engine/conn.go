@@ -51,6 +51,7 @@ const (
 	flagWatched                        // registered with the poller
 	flagUntried                        // accepted, and nobody has looked yet what it holds
 	flagUnix                           // a Unix socket, whose peers have no address
+	flagNoted                          // in the engine's dialled
 )
 
 // adopt makes a connection of fd, not yet registered.
@@ -165,6 +166,9 @@ func (c *Conn) close(reset bool) error {
 	}
 	if c.writer != nil {
 		c.writer.Wake()
+	}
+	if c.flags&flagNoted != 0 {
+		l.engine.dialled.forget(c)
 	}
 	l.table[c.fd] = nil
 	l.counts.conns--

@@ -36,6 +36,7 @@ func (l *Loop) dial(addr netip.AddrPort, timeout time.Duration) (*Conn, error) {
 		return nil, err
 	}
 	c := l.adopt(fd, addr)
+	l.engine.dialled.note(c)
 	if err := c.watch(); err != nil {
 		c.Close()
 		return nil, err

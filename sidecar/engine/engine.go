@@ -95,6 +95,7 @@ type Engine struct {
 	ctx     context.Context // of offloaded work; ends when the loops have
 
 	handshakes handshakes
+	dialled    dialled
 
 	memory      memory
 	acceptBurst atomic.Int64

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -81,6 +82,7 @@ func (p *Proxy) resolve() {
 	for _, l := range p.listeners {
 		capture = capture || l.conf.Load().Capture != nil
 	}
+	p.engine.NoteDialled(capture)
 	if !capture {
 		p.capturing.Store(nil)
 		return
@@ -149,6 +151,10 @@ func (l *Listener) capture(ls *loopState, c *engine.Conn, conf *ListenerConfig) 
 	s := l.proxy.capturing.Load()
 	if s == nil { // the listener is about to be closed
 		c.Close()
+		return
+	}
+	if l.proxy.engine.Dialled(c.Remote()) {
+		l.refuseCaptured(ls, c, policy.CaptureLoop, fmt.Errorf("this proxy itself made it, to %s, and it was redirected: the rules have to spare the proxy's user, which is %d", to, os.Geteuid()))
 		return
 	}
 	if ours, mesh := s.ours(to); ours {

@@ -337,3 +337,19 @@ func TestSimCaptureDrains(t *testing.T) {
 		t.Errorf("outbound, after its end: got %q", got)
 	}
 }
+
+// TestSimCaptureOfOurselves: rules that do not spare the proxy redirect what it dials. That ends at
+// once, and nothing is left of it.
+func TestSimCaptureOfOurselves(t *testing.T) {
+	for address, want := range map[string]string{otherAddr: "connection reset by peer", "240.0.0.1:80": "connect_failed: "} {
+		s := newCaptureStage(t)
+		s.w.Host("10.0.0.1").RedirectEngines(true)
+		if got := s.call("10.0.0.1", address); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: got %q", address, got)
+		}
+		s.w.RunFor(time.Minute)
+		if n := len(s.records.refused); n < 1 || n > 3 || s.records.refused[0] != policy.CaptureLoop { // as many as attempts
+			t.Errorf("%s: refused %v", address, s.records.refused)
+		}
+	}
+}

@@ -127,7 +127,9 @@ func inbound(t *testing.T, p *proxied, app, other *real.NetworkNamespace) {
 
 	p.reload(configuration("outbound: true, inbound: {plain: pass}", ""))
 	expect(t, "plain text, while it passes", get(other, application, here+":8080"), "app 127.0.0.1:8080")
-	p.recorded("plain text, while it passes", "inbound-plain", func(e exchange) bool { return e.Service == "local" && e.PeerID == "" && strings.Contains(e.Client, there) })
+	p.recorded("plain text, while it passes", "inbound-plain", func(e exchange) bool {
+		return e.Service == "local" && e.PeerID == "" && strings.Contains(e.Client, there)
+	})
 	expect(t, "plain text over IPv6", get(other, application, "["+here6+"]:8080"), "app 127.0.0.1:8080")
 	p.reload(configuration("outbound: true, inbound: true", ""))
 	if got := get(other, application, here+":8080"); !curlFailed(got) {
@@ -145,7 +147,9 @@ func loops(t *testing.T, p *proxied, app, other *real.NetworkNamespace) {
 			t.Errorf("%s: %s", what, got)
 		}
 		n++
-		p.until(what+" is refused", func() bool { return p.refusals("captured-outbound", "capture_loop")+p.refusals("captured-inbound", "capture_loop") == n })
+		p.until(what+" is refused", func() bool {
+			return p.refusals("captured-outbound", "capture_loop")+p.refusals("captured-inbound", "capture_loop") == n
+		})
 	}
 	looped("the capture port itself", "captured-outbound", app, "127.0.0.1:15001")
 	looped("the capture port itself over IPv6", "captured-outbound", app, "[::1]:15001")
@@ -212,4 +216,24 @@ upstreams: [{service: %s, captures: %q, endpoints: [%q], ids: ["spiffe://example
 		t.Errorf("without a proxy: %s", got)
 	}
 	called.until("plain text is refused", func() bool { return called.refusals("inbound", "tls_plain_text") == 1 })
+}
+
+// TestRulesThatSpareTheWrongUser: the proxy's own connections come back to it. It notices.
+func TestRulesThatSpareTheWrongUser(t *testing.T) {
+	app, other := machines(t)
+	serve(other, "other", 81)
+	p := begin(t, app, configuration("outbound: true", ""))
+	capture(t, app, "--user", "4242", "--inbound-port", "0")
+	if got := get(app, application, there+":81"); !curlFailed(got) {
+		t.Errorf("got %q", got)
+	}
+	p.until("the loop is refused", func() bool { return p.refusals("captured-outbound", "capture_loop") > 0 })
+	if n := p.accepted(); n > 5 {
+		t.Errorf("%d connections were made of one", n)
+	}
+	if text := p.log.String(); !strings.Contains(text, fmt.Sprintf("spare the proxy's user, which is %d", proxy)) {
+		t.Errorf("the log does not say whose connections are to be left alone:\n%s", text)
+	}
+	capture(t, app, "--inbound-port", "0")
+	expect(t, "with the right user", get(app, application, there+":81"), "other "+there+":81")
 }

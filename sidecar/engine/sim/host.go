@@ -15,6 +15,7 @@ type Host struct {
 	limit   int
 	port    uint16 // the last ephemeral one
 	out, in Redirect
+	all     bool // out rules engines, too
 	engine  bool
 }
 

@@ -13,8 +13,12 @@ func (h *Host) RedirectOut(r Redirect) { h.out = r }
 // RedirectIn rules the connections that other hosts make to this one. nil: none.
 func (h *Host) RedirectIn(r Redirect) { h.in = r }
 
+// RedirectEngines has RedirectOut rule what engines of the host connect to, too: a rule that spares
+// nobody.
+func (h *Host) RedirectEngines(on bool) { h.all = on }
+
 func (h *Host) redirected(to netip.AddrPort, byEngine bool) netip.AddrPort {
-	if byEngine {
+	if byEngine && !h.all {
 		return to
 	}
 	return h.out.apply(to)
