@@ -74,6 +74,15 @@ var annotations = []Annotation{
 		path: "capture.exclude_outbound_cidrs", set: func(w *wish, v string) string { w.Capture.ExcludeOutboundCIDRs = list(v); return "" }},
 	{Name: "rewrite-probes", Namespace: true, Values: "`true`, `false`", Default: "`true`",
 		Meaning: "have the proxy answer the kubelet's probes of the application", path: "rewrite_probes", set: truth(func(w *wish) *bool { return &w.RewriteProbes })},
+	{Name: "stop-delay", Namespace: true, Values: "`3s`", Default: "`0s`",
+		Meaning: "how much later than the pod is told to end its application is, which its proxy is told at once; for containers without a `preStop` hook", path: "stop_delay", set: func(w *wish, v string) string {
+			d, err := config.ParseDuration(v)
+			if err != nil {
+				return err.Error()
+			}
+			w.StopDelay = d
+			return ""
+		}},
 	{Name: "form", Namespace: true, Values: "`auto`, `native`, `classic`, `wrapped`", Default: "`auto`",
 		Meaning: "how the proxy stands in the pod", path: "form", set: func(w *wish, v string) string { w.Form = Form(v); return "" }},
 	{Name: "container", Values: "name of a container", Default: "the one that has the first port, else the first", Meaning: "the application, for the form `wrapped`",

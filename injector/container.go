@@ -42,11 +42,17 @@ func (w *wish) sidecar(configuration string) corev1.Container {
 		always := corev1.ContainerRestartPolicyAlways
 		c.RestartPolicy = &always
 		c.StartupProbe = probe("/ready", 1, startSeconds)
+		// It gets its signal only when the application has ended, and this hook at once: others
+		// are to stop calling before.
+		c.Lifecycle = &corev1.Lifecycle{PreStop: command("ctl", "quit")}
 	} else {
-		c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
-			Command: []string{binary, "wait", "--timeout", strconv.Itoa(startSeconds) + "s"}}}}
+		c.Lifecycle = &corev1.Lifecycle{PostStart: command("wait", "--timeout", strconv.Itoa(startSeconds)+"s")}
 	}
 	return c
+}
+
+func command(args ...string) *corev1.LifecycleHandler {
+	return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: append([]string{binary}, args...)}}
 }
 
 // startSeconds is how long the proxy may take for its identity before it is begun anew.

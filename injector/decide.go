@@ -148,7 +148,7 @@ func (w *wish) clashesOfCapture() {
 			w.refuse("the container %s runs as user %d, the proxy's own, whose connections are not captured; run it as another", c.Name, userID)
 		}
 	}
-	if level := w.ns.Labels["pod-security.kubernetes.io/enforce"]; level == "baseline" || level == "restricted" {
+	if level := w.ns.Labels[podSecurity]; level == "baseline" || level == "restricted" {
 		w.warn("the namespace %s enforces the pod security standard %s, which refuses the NET_ADMIN that the init container %s needs", w.ns.Name, level, captureName)
 	}
 }
@@ -158,7 +158,7 @@ func (w *wish) hints() {
 	if w.ends() && w.form() == FormClassic {
 		w.warn("the pod is to end (restartPolicy %s), and in the form classic its proxy keeps it running; use the form native or wrapped", w.pod.Spec.RestartPolicy)
 	}
-	level := w.ns.Labels["pod-security.kubernetes.io/enforce"]
+	level := w.ns.Labels[podSecurity]
 	if host := w.Identity.Source == IdentityHostPath || w.Identity.Source == IdentityDev; host && (level == "baseline" || level == "restricted") {
 		w.warn("the namespace %s enforces the pod security standard %s, which refuses the hostPath volume of the identity %s; use %s", w.ns.Name, level, w.Identity.Source, IdentityCSI)
 	}

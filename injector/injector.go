@@ -7,6 +7,7 @@ package injector
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,13 @@ type Namespace struct {
 	Name                string
 	Labels, Annotations map[string]string
 }
+
+// Counts reports whether a label or an annotation of a namespace counts for Mutate, by its name: a
+// Namespace may leave out all others.
+func Counts(name string) bool { return strings.HasPrefix(name, Prefix) || name == podSecurity }
+
+// podSecurity is the label by which a namespace chooses a pod security standard.
+const podSecurity = "pod-security.kubernetes.io/enforce"
 
 // Result is what became of a pod.
 type Result struct {

@@ -45,6 +45,7 @@ func (w *wish) inject(pod, was *corev1.Pod, before *status) {
 	checks, probes := w.rewriteProbes(pod)
 	now := status{Version: w.Version, Form: w.form(), Image: w.image(), Probes: probes}
 	configuration := w.proxyConfig(checks)
+	now.Delayed = w.delayAll(pod)
 	var first []corev1.Container // of the init containers
 	if w.Capture.Mode != CaptureNone {
 		first = append(first, w.capture())

@@ -100,7 +100,7 @@ func (g generator) pod() *corev1.Pod {
 		if always := corev1.ContainerRestartPolicyAlways; g.some(50) {
 			c.RestartPolicy = &always
 		} else {
-			c.StartupProbe, c.ReadinessProbe, c.LivenessProbe = nil, nil, nil
+			c.StartupProbe, c.ReadinessProbe, c.LivenessProbe, c.Lifecycle = nil, nil, nil, nil
 		}
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
 	}
@@ -115,7 +115,7 @@ func (g generator) pod() *corev1.Pod {
 	for name, values := range map[string][]string{
 		"form": {"native", "classic", "wrapped"}, "capture": {"outbound", "both"}, "place": {"last"}, "ports": {"8000", "8000/http, 8001/tcp, 9999=other", "none"},
 		"upstreams": {"stock:9191, db:5432/tcp", "api:9192/grpc"}, "protocol": {"http", "grpc", "tcp"}, "allow": {"/web, spiffe://example.org/ns/*"},
-		"cpu-request": {"none"}, "memory-limit": {"64Mi"}, "exclude-outbound-ports": {"5432"}, "config": {"log: {level: debug}\nupstreams: null\n"},
+		"cpu-request": {"none"}, "stop-delay": {"3s"}, "memory-limit": {"64Mi"}, "exclude-outbound-ports": {"5432"}, "config": {"log: {level: debug}\nupstreams: null\n"},
 	} {
 		if g.some(25) {
 			if pod.Annotations == nil {
@@ -131,6 +131,10 @@ func (g generator) container(name string, port *int32) corev1.Container {
 	c := corev1.Container{Name: name, Image: "app:1"}
 	if g.some(80) {
 		c.Command = []string{"/app", "--flag"}
+	}
+	if g.some(30) {
+		hook := &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"/hook"}}}
+		c.Lifecycle = pick(g, &corev1.Lifecycle{PostStart: hook}, &corev1.Lifecycle{PreStop: hook})
 	}
 	for range g.IntN(3) {
 		c.Ports = append(c.Ports, corev1.ContainerPort{Name: fmt.Sprintf("p%d", *port), ContainerPort: *port, Protocol: pick(g, "", corev1.ProtocolTCP, corev1.ProtocolUDP)})

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/larboard-proxy/larboard/sidecar/config"
 )
@@ -94,11 +95,15 @@ func (w *wish) listen(port int) string {
 
 // drain leaves the proxy two seconds of the pod's own to end by itself.
 func (w *wish) drain() string {
-	grace := int64(30)
+	return strconv.FormatInt(max(1, min(w.grace(), 24*3600)-2), 10) + "s"
+}
+
+// grace is what the pod has to end, in seconds.
+func (w *wish) grace() int64 {
 	if g := w.pod.Spec.TerminationGracePeriodSeconds; g != nil {
-		grace = *g
+		return *g
 	}
-	return strconv.FormatInt(max(1, min(grace, 24*3600)-2), 10) + "s"
+	return corev1.DefaultTerminationGracePeriodSeconds
 }
 
 func (w *wish) consulNode() *yaml.Node {

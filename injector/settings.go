@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -42,6 +43,9 @@ type Settings struct {
 	Intentions bool     `yaml:"intentions"`
 	// RewriteProbes has the proxy answer the kubelet's probes of the application.
 	RewriteProbes bool `yaml:"rewrite_probes"`
+	// StopDelay has the application's containers end so much later than the pod is told to, so
+	// that nobody calls them any more: a hook of those that have none. It is in whole seconds.
+	StopDelay config.Duration `yaml:"stop_delay"`
 	// IPv6 listens on both families.
 	IPv6 bool `yaml:"ipv6"`
 
@@ -183,17 +187,15 @@ func DefaultSettings() *Settings {
 func LoadSettings(name string, data []byte) (*Settings, error) {
 	s := DefaultSettings()
 	places, problems := config.Decode(name, data, s)
-	if len(problems) == 0 {
-		report := func(path, message, suggestion string) {
-			problems = append(problems, places.ProblemAt(path, message, suggestion))
-		}
-		s.check(report)
-		s.checkConfig(report)
-		if len(problems) == 0 {
-			s.tryOut(report)
-		}
-		problems.Sort()
+	report := func(path, message, suggestion string) {
+		problems = append(problems, places.ProblemAt(path, message, suggestion))
 	}
+	s.check(report)
+	s.checkConfig(report)
+	if len(problems) == 0 {
+		s.tryOut(report)
+	}
+	problems.Sort()
 	return s, problems.Err()
 }
 
@@ -229,6 +231,7 @@ func (s *Settings) check(r report) {
 	}
 	r.oneOf("inject", s.Inject, InjectLabelled, InjectAll)
 	r.oneOf("protocol", s.Protocol, protocols...)
+	s.checkDelay(r)
 	s.Consul.check(r)
 	s.Identity.check(r)
 	s.Capture.check(r)
@@ -256,6 +259,19 @@ func (s *Settings) checkConfig(r report) {
 			where = p.Path + ": "
 		}
 		r("config", where+p.Message, p.Suggestion)
+	}
+}
+
+// sleepSince is the second number of the version of Kubernetes that has a hook which sleeps.
+const sleepSince = 30
+
+func (s *Settings) checkDelay(r report) {
+	second, known := minor(s.Kubernetes)
+	switch {
+	case s.StopDelay%config.Duration(time.Second) != 0 || s.StopDelay > config.Duration(time.Hour):
+		r("stop_delay", fmt.Sprintf("%s is not in whole seconds, up to 1h", s.StopDelay), "")
+	case s.StopDelay > 0 && known && second < sleepSince:
+		r("stop_delay", fmt.Sprintf("needs Kubernetes 1.%d, and this is %s", sleepSince, s.Kubernetes), "")
 	}
 }
 

@@ -53,6 +53,7 @@ func TestLoadSettingsRefuses(t *testing.T) {
 		"consul: {ca_secret: ca}":               `consul.ca_secret: is for an https:// address, and consul.address is "$(HOST_IP):8500"`,
 		"consul: {address: consul}":             `s.yaml:1:1: consul.address: "consul" is not a host and a port, HOST:PORT`,
 		"form: wrapped\ncapture: {mode: both}":  `the form wrapped runs the proxy as the application's user`,
+		"stop_delay: 3s\nkubernetes: \"1.29\"":  `s.yaml:1:13: stop_delay: needs Kubernetes 1.30, and this is 1.29`,
 		"log: {level: loud}":                    `log.level: "loud" is none of debug, info, warn, error`,
 		"tracing: {sample: 2}":                  `tracing.sample: 2 is not between 0 and 1`,
 		"config: |\n  timeouts: {conect: 1s}":   `config: timeouts.conect: unknown field; did you mean "connect"?`,

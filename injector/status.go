@@ -20,8 +20,10 @@ type status struct {
 	// Wrapped is the container whose command the proxy begins.
 	Wrapped string `json:"wrapped,omitempty"`
 	// DefaultContainer: kubectl has been told which container is meant without a name.
-	DefaultContainer bool      `json:"defaultContainer,omitempty"`
-	Probes           originals `json:"probes,omitempty"`
+	DefaultContainer bool `json:"defaultContainer,omitempty"`
+	// Delayed are the containers that have been given a hook.
+	Delayed []string  `json:"delayed,omitempty"`
+	Probes  originals `json:"probes,omitempty"`
 }
 
 const defaultContainer = "kubectl.kubernetes.io/default-container"
@@ -72,6 +74,11 @@ func (s *status) undo(pod *corev1.Pod) {
 	spec.Containers = without(spec.Containers, added)
 	spec.Volumes = without(spec.Volumes, func(v corev1.Volume) bool { return slices.Contains(s.Volumes, v.Name) })
 	s.Probes.restore(pod)
+	for i := range spec.Containers {
+		if slices.Contains(s.Delayed, spec.Containers[i].Name) {
+			hasten(&spec.Containers[i])
+		}
+	}
 	if s.Wrapped != "" {
 		for i := range spec.Containers {
 			if spec.Containers[i].Name == s.Wrapped {
