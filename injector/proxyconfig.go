@@ -2,7 +2,6 @@ package injector
 
 import (
 	"net"
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -65,21 +64,8 @@ func (w *wish) generated(checks []*yaml.Node) *yaml.Node {
 		pairs = append(pairs, "metrics", mapping("otlp", w.Metrics.OTLP))
 	}
 	pairs = append(pairs, "probes", mapping("address", w.listen(ProbePort), "checks", checks))
-	if configKnows("capture") {
-		pairs = append(pairs, "capture", w.captureNode())
-	}
+	pairs = append(pairs, "capture", w.captureNode())
 	return mapping(pairs...)
-}
-
-// configKnows reports whether the configuration has a section.
-func configKnows(section string) bool {
-	t := reflect.TypeFor[config.Config]()
-	for i := range t.NumField() {
-		if t.Field(i).Tag.Get("yaml") == section {
-			return true
-		}
-	}
-	return false
 }
 
 func loopback(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }

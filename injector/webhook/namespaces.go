@@ -75,7 +75,7 @@ func namespace(m *metav1.ObjectMeta) injector.Namespace {
 func counting(all map[string]string) map[string]string {
 	var ours map[string]string
 	for name, value := range all {
-		if strings.HasPrefix(name, prefix) {
+		if injector.Counts(name) {
 			if ours == nil {
 				ours = map[string]string{}
 			}
