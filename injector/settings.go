@@ -46,7 +46,7 @@ type Settings struct {
 	// StopDelay has the application's containers end so much later than the pod is told to, so
 	// that nobody calls them any more: a hook of those that have none. It is in whole seconds.
 	StopDelay config.Duration `yaml:"stop_delay"`
-	// IPv6 listens on both families.
+	// IPv6 listens on both families, and on IPv4 alone where the node has no other.
 	IPv6 bool `yaml:"ipv6"`
 
 	Consul    ConsulSettings    `yaml:"consul"`
@@ -172,7 +172,7 @@ func DefaultSettings() *Settings {
 	return &Settings{
 		PullPolicy: "IfNotPresent", Form: FormAuto, Inject: InjectLabelled,
 		Namespace: "larboard-system", Never: []string{"kube-system", "kube-public", "kube-node-lease"},
-		Protocol: "auto", Register: true, RewriteProbes: true,
+		Protocol: "auto", Register: true, RewriteProbes: true, IPv6: true,
 		Consul:    ConsulSettings{Address: "$(HOST_IP):8500"},
 		Identity:  IdentitySettings{Source: IdentityCSI, Driver: "csi.spiffe.io", Directory: "/run/spire/agent-sockets", Socket: "spire-agent.sock", State: "/var/lib/larboard/dev", TrustDomain: "dev.larboard"},
 		Capture:   CaptureSettings{Mode: CaptureNone},

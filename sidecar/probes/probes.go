@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -84,6 +85,9 @@ type Server struct {
 // New binds; Run serves.
 func New(o Options) (*Server, error) {
 	l, err := net.Listen("tcp", o.Address)
+	if port, ok := strings.CutPrefix(o.Address, "[::]"); ok && errors.Is(err, syscall.EAFNOSUPPORT) {
+		l, err = net.Listen("tcp", "0.0.0.0"+port) // as other listeners do where the kernel has no IPv6
+	}
 	if err != nil {
 		return nil, fmt.Errorf("probes: %w", err)
 	}
