@@ -41,16 +41,28 @@ type mesh struct {
 // install starts a Kubernetes and applies what a user applies.
 func install(t testing.TB, manifests string) *mesh {
 	t.Helper()
-	m := &mesh{t: t, binary: real.Program(t, "."), host: ownAddress(t), KubernetesServer: real.Kubernetes(t, real.KubernetesOptions{Controllers: true})}
+	m := kubernetes(t)
 	m.Apply(manifests)
+	m.installed()
+	return m
+}
+
+// kubernetes starts one without an injector.
+func kubernetes(t testing.TB) *mesh {
+	t.Helper()
+	return &mesh{t: t, binary: real.Program(t, "."), host: ownAddress(t), KubernetesServer: real.Kubernetes(t, real.KubernetesOptions{Controllers: true})}
+}
+
+// installed reads what replicas need.
+func (m *mesh) installed() {
+	m.t.Helper()
 	m.config = m.ConfigOf("larboard-system", "larboard-injector")
 	var settings corev1.ConfigMap
 	m.get("/api/v1/namespaces/larboard-system/configmaps/larboard-injector", &settings)
-	m.settings = filepath.Join(t.TempDir(), "settings.yaml")
+	m.settings = filepath.Join(m.t.TempDir(), "settings.yaml")
 	if err := os.WriteFile(m.settings, []byte(settings.Data["settings.yaml"]), 0o600); err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
-	return m
 }
 
 // with is m for a subtest.

@@ -10,10 +10,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// manifests are the objects of an installation.
+// manifests are what a user applies.
 func manifests(t testing.TB) string {
 	t.Helper()
-	data, err := os.ReadFile("testdata/injector.yaml")
+	data, err := os.ReadFile("../../deploy/kubernetes/larboard.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,12 +136,13 @@ func (m *mesh) checkInjected(name string, p *corev1.Pod) {
 	}
 }
 
-// Whoever does not want it is left alone: by label, by annotation, by namespace.
+// Whoever does not want it is left alone: by label, by annotation, by namespace; and whoever does
+// is not, by label.
 func (m *mesh) testOptingOut() {
 	labelled, annotated := plain("labelled"), plain("annotated")
 	labelled.Labels = map[string]string{"larboard.io/inject": "false"}
 	annotated.Annotations = map[string]string{"larboard.io/inject": "false"}
-	for namespace, pods := range map[string][]*corev1.Pod{"shop": {labelled, annotated}, "plain": {plain("one")}, "kube-system": {plain("one")}, "larboard-system": {plain("one")}} {
+	for namespace, pods := range map[string][]*corev1.Pod{"shop": {labelled, annotated}, "plain": {plain("one")}, "kube-system": {plain("one")}} {
 		for _, p := range pods {
 			m.until("service account", func() error {
 				return m.Call(http.MethodGet, "/api/v1/namespaces/"+namespace+"/serviceaccounts/default", nil, nil)
@@ -155,6 +156,29 @@ func (m *mesh) testOptingOut() {
 			}
 		}
 	}
+	for _, p := range m.ownPods() {
+		if sidecar(&p) != nil {
+			m.t.Errorf("the injector's own pod %s was injected", p.Name)
+		}
+	}
+	asking := plain("asking")
+	asking.Labels = map[string]string{"larboard.io/inject": "true"}
+	if kept, _, err := m.create("plain", asking, ""); err != nil || sidecar(kept) == nil {
+		m.t.Errorf("a pod that asks for it elsewhere: %v, %s", err, text(kept))
+	}
+}
+
+// ownPods are the injector's, which its Deployment has made; there is no node that runs them.
+func (m *mesh) ownPods() (all []corev1.Pod) {
+	m.t.Helper()
+	m.until("the injector's own pods", func() error {
+		all = m.pods("larboard-system", "app.kubernetes.io/name%3Dlarboard-injector")
+		if len(all) != 2 {
+			return fmt.Errorf("%d", len(all))
+		}
+		return nil
+	})
+	return all
 }
 
 // A pod that is made anew from what was kept is kept as it is.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -148,13 +149,12 @@ func (m *mesh) authority(name string, life time.Duration) *pki.CA {
 
 const secret = "/api/v1/namespaces/larboard-system/secrets/larboard-injector-ca"
 
-// keep makes these the authorities.
+// keep makes these the authorities, before any replica does.
 func (m *mesh) keep(all []*pki.CA) {
 	m.t.Helper()
-	s := &corev1.Secret{}
-	m.get(secret, s)
-	s.Data = map[string][]byte{"authorities.pem": m.encode(all)}
-	if err := m.Call(http.MethodPut, secret, s, nil); err != nil {
+	s := &corev1.Secret{Data: map[string][]byte{"authorities.pem": m.encode(all)}}
+	s.Name = "larboard-injector-ca"
+	if err := m.Call(http.MethodPost, path.Dir(secret), s, nil); err != nil {
 		m.t.Fatal(err)
 	}
 }
