@@ -81,7 +81,7 @@ fuzz: ## every fuzz target in turn, for FUZZTIME each (default 30s)
 
 soak: packages ## the end-to-end tests in their long forms: minutes under load, an agent frozen for one
 	@$(GO) run ./tests/tools/build consul spire-agent spire-server jaeger $(CLIENTS)
-	LARBOARD_LONG=1 LARBOARD_SOAK=3m $(GO) test -count 1 -timeout 60m -v ./tests/e2e
+	LARBOARD_LONG=1 LARBOARD_SOAK=3m $(GO) test -count 1 -timeout 60m -v ./tests/e2e ./tests/lifecycle
 
 soak-everything: packages ## a mesh on Consul and SPIRE with everything that happens to one, for SOAK (default 30m), and a table of what the sidecars held
 	@$(GO) run ./tests/tools/build consul spire-agent spire-server

@@ -117,10 +117,13 @@ func (s *Sidecar) run(name string, f func() error) {
 // refused, without endpoints requests are answered 503.
 func (s *Sidecar) start() error {
 	defer close(s.begun)
+	began := time.Now()
+	identified := began
 	c := s.current()
 	d := *s.descriptors.Load()
 	err := s.apply(c, d, func(ctx context.Context, _ []string) {
 		s.identities.await(ctx, identityWithin)
+		identified = time.Now()
 		s.awaitEndpoints(ctx)
 		s.captures.await(ctx)
 		s.awaitIntentions(ctx)
@@ -129,10 +132,11 @@ func (s *Sidecar) start() error {
 		return err
 	}
 	s.ready.Store(true)
+	now := time.Now()
 	s.applying.Lock()
 	s.register(s.current())
 	s.applying.Unlock()
-	s.log.Info("ready", "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()), "engine", s.engine.Kind().String(),
+	s.log.Info("ready", "took", now.Sub(began).Round(10*time.Microsecond).String(), "after_identity", now.Sub(identified).Round(10*time.Microsecond).String(), "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()), "engine", s.engine.Kind().String(),
 		"connections", d.Connections, "descriptors", d.Limit, "descriptors_reserved", d.Reserve)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"runtime"
 	"time"
 
@@ -84,9 +85,9 @@ func newChild(o child.Options) (*child.Child, error) {
 	if err == nil {
 		return c, nil
 	}
-	code := exitNotFound
-	if errors.Is(err, fs.ErrPermission) {
-		code = exitNotExecutable
+	code := exitNotExecutable
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		code = exitNotFound
 	}
 	return nil, &ExitError{Code: code, Err: fmt.Errorf("the command cannot be started: %w", err)}
 }
