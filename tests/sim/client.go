@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -60,7 +59,7 @@ func (s *session) send(l *leg) {
 func (s *session) dial() {
 	s.said = false
 	s.reader = reader{head: s.head, body: s.body, end: s.end}
-	s.peer = s.node.host.Dial(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(s.port)))
+	s.peer = s.node.host.Dial(s.node.entrance(s.port))
 	s.peer.React(s.react)
 }
 

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -77,7 +76,7 @@ func (s *session2) forget(x *multiplexed) {
 }
 
 func (s *session2) dial() *multiplexed {
-	p := s.node.host.Dial(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(s.port)))
+	p := s.node.host.Dial(s.node.entrance(s.port))
 	c := &conn2{session: s}
 	c.end = s.mesh().multiplex(fmt.Sprintf("client at %s:%d", s.node.name, s.port), p, true, c)
 	s.all = append(s.all, c.end)

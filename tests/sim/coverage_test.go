@@ -21,7 +21,7 @@ func (t *tally) checkCoverage(tb testing.TB) {
 		{"failed for", "breaker open"}, {"breakers", "open"}, {"breakers", "closed"}, {"ejections", "consecutive"},
 		{"ejections", "success_rate"}, {"ejections", "capped"}, {"ejections", "returned"},
 		{"failed for", "mishap: silence"}, {"failed for", "mishap: answer broken off"},
-		{"bytes", "spliced"},
+		{"bytes", "spliced"}, {"clients", "captured"},
 		{"mishaps survived", "early answer"}, {"mishaps survived", "reset at the head"},
 		{"mishaps survived", "an error"}, {"mishaps survived", "close without answer"}, {"mishaps survived", "silence"},
 		{"repeats", "reset made"}, {"repeats", "reset unsafe"}, {"repeats", "status made"}, {"repeats", "grpc_status made"},

@@ -133,6 +133,7 @@ func (m *mesh) build() error {
 
 func (m *mesh) addNode(name, service, ip string) {
 	n := &node{mesh: m, name: name, service: service, ip: ip, host: m.world.Host(ip), variant: m.random.IntN(6)}
+	n.redirect()
 	m.nodes = append(m.nodes, n)
 }
 

@@ -29,6 +29,7 @@ type plan struct {
 	attempts       int    // that they allow
 	breaks, ejects bool   // services have breakers, ejection
 	limits         bool   // of requests
+	captures       bool   // connections are redirected to the sidecars
 }
 
 // draw makes the plan of a seed.
@@ -45,7 +46,7 @@ func draw(seed uint64, r *rand.Rand) plan {
 	p.drawHTTP2(r)
 	p.drawRetries(rand.New(rand.NewPCG(seed, 0x72657472)))
 	p.breaks, p.ejects = breaking(seed)
-	p.limits = limiting(seed)
+	p.limits, p.captures = limiting(seed), capturing(seed)
 	if p.shortLived {
 		p.length += 2 * certificatePeriod
 	}

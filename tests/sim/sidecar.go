@@ -98,6 +98,7 @@ func (s *sidecar) apply() error {
 	}
 	out.Commit()
 	n.mesh.plantCap(s)
+	s.tellCaptures(c)
 	plan.Commit()
 	s.keepLimits(out.Limits)
 	s.proxy.Reauthorize()
@@ -144,6 +145,7 @@ func (n *node) configuration() string {
 	if p.mesh {
 		fmt.Fprintf(&b, "identity: {dev: {trust_domain: %s, id: \"spiffe://%s%s\"}}\n", trustDomain, trustDomain, compile.ServicePath("", n.service))
 	}
+	b.WriteString(n.capture())
 	n.listeners(&b)
 	n.upstreams(&b)
 	return b.String()
@@ -170,7 +172,7 @@ func (n *node) listeners(b *strings.Builder) {
 		if u.name == stream {
 			protocol = "tcp"
 		}
-		fmt.Fprintf(b, "- {name: %s, direction: outbound, address: \"127.0.0.1:%d\", service: %s, protocol: %s}\n", u.name+n.renamed(2), u.port, u.name, protocol)
+		fmt.Fprintf(b, "- {name: %s, direction: outbound, %s, service: %s, protocol: %s}\n", u.name+n.renamed(2), n.place(u.port), u.name, protocol)
 	}
 }
 
@@ -279,6 +281,9 @@ func (s *sidecar) Conn(_ int, _ string, delta int) { s.open += delta }
 
 // Refused implements proxy.Meter.
 func (s *sidecar) Refused(_ int, listener string, r policy.Reason) {
+	if r == policy.CaptureLoop || r == policy.CaptureUnknown {
+		s.node.mesh.violate("%s: a captured connection is for nobody: %s", listener, r)
+	}
 	s.node.mesh.count("handshakes refused", r.String())
 	s.node.mesh.log("%s %s refused a connection: %s", s.node.name, listener, r)
 }

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -90,7 +89,7 @@ type dialer struct {
 func (m *mesh) dig(c *call) {
 	a := m.nodes[0]
 	d := &dialer{call: c}
-	d.peer = a.host.Dial(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(c.port())))
+	d.peer = a.host.Dial(a.entrance(c.port()))
 	d.tunnel = m.tunnel(c, d.peer, true)
 	d.tunnel.look = d.react
 	if c.kind == raw {
