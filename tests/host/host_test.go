@@ -160,14 +160,15 @@ func lines(t *testing.T, language string) (all []string) {
 func TestHostAsWritten(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.begin("shop serve --name web --listen 127.0.0.1:8080")
-	h.begin("shop serve --name api --listen 127.0.0.1:8081")
 	shown := lines(t, "host")
 	for _, line := range shown {
 		switch {
 		case strings.HasPrefix(line, "larboard run"):
 			h.begin(line)
 		case strings.HasPrefix(line, "curl"):
+			// They begin last, so that they end first: a proxy stays for as long as its workload does.
+			h.begin("shop serve --name web --listen 127.0.0.1:8080")
+			h.begin("shop serve --name api --listen 127.0.0.1:8081")
 			h.until(line, `{"by":"api"}`)
 		default:
 			if _, err := h.try(line); err != nil {
