@@ -43,8 +43,13 @@ func eventually(t *testing.T, what string, holds func() error) {
 // compile builds a program of ours for an image.
 func compile(t *testing.T, pkg, to string) {
 	t.Helper()
+	compileIn(t, root, pkg, to)
+}
+
+func compileIn(t *testing.T, dir, pkg, to string) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", to, pkg)
-	cmd.Dir = root
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -55,7 +60,7 @@ func compile(t *testing.T, pkg, to string) {
 }
 
 // dockerfile builds an image by a Dockerfile of ours from a binary, as `make image` does.
-func dockerfile(t *testing.T, file, pkg, binary, name string) {
+func dockerfile(t *testing.T, file, pkg, binary, name string, more ...string) {
 	t.Helper()
 	dir := t.TempDir()
 	at := filepath.Join(dir, "bin/linux", runtime.GOARCH)
@@ -63,8 +68,8 @@ func dockerfile(t *testing.T, file, pkg, binary, name string) {
 		t.Fatal(err)
 	}
 	compile(t, pkg, filepath.Join(at, binary))
-	real.DockerRun(t, "build", "-q", "-f", filepath.Join(root, file), "--target", "prebuilt",
-		"--build-arg", "TARGETARCH="+runtime.GOARCH, "-t", name, dir)
+	real.DockerRun(t, append(append([]string{"build"}, more...), "-q", "-f", filepath.Join(root, file), "--target", "prebuilt",
+		"--build-arg", "TARGETARCH="+runtime.GOARCH, "-t", name, dir)...)
 	real.RemoveImage(t, name)
 }
 
