@@ -43,7 +43,7 @@ func Mutate(pod *corev1.Pod, ns Namespace, s *Settings) (Result, error) {
 // before what its annotation says.
 func (w *wish) inject(pod, was *corev1.Pod, before *status) {
 	checks, probes := w.rewriteProbes(pod)
-	now := status{Version: w.Version, Form: w.form(), Image: w.image(), Probes: probes}
+	now := status{Version: w.Version, Form: w.form(), Image: w.image(), Probes: probes.since(before)}
 	configuration := w.proxyConfig(checks)
 	now.Delayed = w.delayAll(pod)
 	var first []corev1.Container // of the init containers

@@ -3,6 +3,7 @@ package injector
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -130,6 +131,22 @@ func httpCheck(port int, get *corev1.HTTPGetAction) *yaml.Node {
 
 // literal is text in which Kubernetes finds no variable.
 func literal(text string) string { return strings.ReplaceAll(text, "$(", "$$(") }
+
+// since is were as an injection before has noted it, where a probe asks the same: the API server
+// fills in defaults later, which nobody wrote.
+func (were originals) since(before *status) originals {
+	if before == nil {
+		return were
+	}
+	for container, kinds := range were {
+		for kind, probe := range kinds {
+			if was := before.Probes[container][kind]; was != nil && reflect.DeepEqual(was.ProbeHandler, probe.ProbeHandler) {
+				kinds[kind] = was
+			}
+		}
+	}
+	return were
+}
 
 // restoreProbes undoes rewriteProbes. A probe that has been changed since stays, but for what it
 // asks; one that somebody took away is there again.
