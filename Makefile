@@ -20,7 +20,7 @@ CLIENTS = h2spec grpc-interop-client grpc-interop-server ghz
 KUBERNETES = etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl
 
 .DEFAULT_GOAL := help
-.PHONY: help attack demo test test-goroutines race lint bench fuzz soak soak-everything sim check build binaries image compose packages
+.PHONY: help attack demo e2e-kubernetes test test-goroutines race lint bench fuzz soak soak-everything sim check build binaries image compose packages
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -89,6 +89,10 @@ soak-everything: packages ## a mesh on Consul and SPIRE with everything that hap
 
 sim: ## thousands of simulated schedules (SEEDS, default 10000): faults by seed, and a table of what came of them
 	LARBOARD_SIM_SEEDS=$(SEEDS) $(GO) test -count 1 -timeout 60m -v -run TestSchedules ./tests/sim
+
+e2e-kubernetes: packages ## a real cluster of one node: pods are injected, meshed, restarted, captured; part of `make test`, too
+	@$(GO) run ./tests/tools/build consul spire-agent spire-server $(KUBERNETES)
+	$(GO) test -count 1 -timeout 30m -v ./tests/kubernetes
 
 attack: ## hostile HTTP/2 peers against the binary, ordinary clients beside them, and a table of what came of it
 	LARBOARD_LONG=1 $(GO) test -count 1 -timeout 60m -v ./tests/attack

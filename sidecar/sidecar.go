@@ -79,6 +79,7 @@ type Sidecar struct {
 	descriptors atomic.Pointer[Descriptors] // the budget of the configuration in force
 
 	ready    atomic.Bool
+	leaving  atomic.Bool // see Leave
 	stopping atomic.Bool
 	stopped  context.Context // ends when Stop is called
 	stopNow  context.CancelFunc

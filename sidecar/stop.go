@@ -29,6 +29,17 @@ func (s *Sidecar) Stop() {
 	s.stopNow()
 }
 
+// Leave does what comes before the end while everything is still served, for those who know
+// that it will come: not ready, and what we have registered in Consul is deregistered. It
+// returns when the others have heard of it (register.propagation), or ctx ends; any number of
+// times, from any goroutine. There is no way back.
+func (s *Sidecar) Leave(ctx context.Context) {
+	if s.leaving.CompareAndSwap(false, true) {
+		s.log.Info("leaving", "inbound", s.proxy.Active(true), "outbound", s.proxy.Active(false))
+	}
+	s.awaitPropagation(ctx, time.Now().Add(s.current().Timeouts.Drain.D()))
+}
+
 // drainPoll is how often the end of a phase is looked for.
 const drainPoll = 20 * time.Millisecond
 

@@ -45,6 +45,7 @@ func (s *Sidecar) views() admin.Views {
 		Config:        s.configView,
 		Ready:         s.readyView,
 		Metrics:       s.metrics.Handler(),
+		Leave:         s.Leave,
 		Quit:          s.Stop,
 		Reload:        s.Reload,
 		ReopenLogs:    s.ReopenLogs,
@@ -67,7 +68,7 @@ func (s *Sidecar) AdminAddr() string {
 func (s *Sidecar) Metrics() *metrics.Metrics { return s.metrics }
 
 // Ready reports whether it accepts traffic.
-func (s *Sidecar) Ready() bool { return s.ready.Load() && !s.stopping.Load() }
+func (s *Sidecar) Ready() bool { return s.ready.Load() && !s.leaving.Load() && !s.stopping.Load() }
 
 // readyPoll is how often readiness is looked at, which has no event of its own: it depends
 // on identities and intentions, too.
@@ -124,6 +125,8 @@ func (s *Sidecar) readyView() (bool, []string) {
 	switch {
 	case s.stopping.Load():
 		return false, []string{"draining"}
+	case s.leaving.Load():
+		return false, []string{"leaving"}
 	case !s.ready.Load():
 		return false, []string{"starting"}
 	}

@@ -80,10 +80,21 @@ func TestQuitAnswersBeforeTheEnd(t *testing.T) {
 	}
 }
 
+func TestLeaveAnswersWhenItIsDone(t *testing.T) {
+	v := views()
+	left := false
+	v.Leave = func(context.Context) { left = true }
+	url := serve(t, Options{Views: v})
+	r, _ := http.NewRequest("POST", url+"/api/v1/leave", nil)
+	if status, body := call(t, client, r); status != http.StatusOK || !strings.Contains(body, `"left": true`) || !left {
+		t.Errorf("%d %s, left %v", status, body, left)
+	}
+}
+
 func views() Views {
 	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	return Views{
-		Quit: func() {},
+		Quit: func() {}, Leave: func(context.Context) {},
 		Listeners: func() []ListenerView {
 			return []ListenerView{{Name: "web", Addresses: []string{"127.0.0.1:80"}, Protocol: "http", Direction: "inbound", TLS: "mtls"}, {Name: "api"}}
 		},

@@ -44,6 +44,7 @@ func (s *Server) routes() http.Handler {
 	add(v.Config != nil, "GET", "/api/v1/config", "the configuration in force", s.configView)
 	add(v.ReopenLogs != nil, "POST", "/api/v1/logs/reopen", "open the files of the access logs anew, after they were renamed", s.reopenLogs)
 	add(v.Maintain != nil, "POST", "/api/v1/maintenance", "?reason=TEXT keeps others away through Consul, ?end=true lets them come again; &id=ID for one", s.maintenance)
+	add(v.Leave != nil, "POST", "/api/v1/leave", "not ready and out of Consul, serving on until SIGTERM; answers when the others know", s.leave)
 	add(v.Quit != nil, "POST", "/api/v1/quit", "drain and end, as SIGTERM does; answers at once", s.quit)
 	add(v.Reload != nil, "POST", "/api/v1/reload", "read the configuration again; 422 and the problems if it is refused", s.reload)
 
@@ -180,6 +181,12 @@ func (s *Server) reopenLogs(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"reopened": listOf(names)})
+}
+
+// leave answers when it is done; any number of times.
+func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
+	s.views.Leave(r.Context())
+	writeJSON(w, http.StatusOK, map[string]bool{"left": true})
 }
 
 // quit answers 202 before anything has ended; any number of times.

@@ -35,6 +35,8 @@ type Views struct {
 	// Ready reports whether traffic should be sent here and, if not, why.
 	Ready   func() (ready bool, reasons []string)
 	Metrics http.Handler
+	// Leave has others send nothing new while all is still served, and returns when they know.
+	Leave func(ctx context.Context)
 	// Quit begins the graceful end and returns at once.
 	Quit func()
 	// Reload reads the configuration again and applies it. An error means that the

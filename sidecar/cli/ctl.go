@@ -19,7 +19,7 @@ func newCtl() *cobra.Command {
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SuggestionsMinimumDistance: 2,
 	}
-	cmd.AddCommand(newCtlDecisions(), newCtlReasons(), newCtlQuit())
+	cmd.AddCommand(newCtlDecisions(), newCtlReasons(), newCtlLeave(), newCtlQuit())
 	return cmd
 }
 

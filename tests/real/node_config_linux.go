@@ -60,6 +60,8 @@ imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 localStorageCapacityIsolation: false
 maxOpenFiles: 4096
+clusterDNS: [@IP@]
+clusterDomain: cluster.local
 resolvConf: @DIR@/resolv.conf
 podLogsDir: /var/log/pods
 serializeImagePulls: false

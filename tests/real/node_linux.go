@@ -25,6 +25,9 @@ const (
 // nodePatience is what each step of a start gets; on an idle machine all take some ten seconds.
 const nodePatience = 3 * time.Minute
 
+// podPatience is what a condition of pods gets.
+const podPatience = 45 * time.Second
+
 // Node is a cluster of one node: etcd, API server, controller manager, scheduler,
 // kubelet and containerd as processes in mount, network and process namespaces and in
 // cgroups of their own, so that fixed addresses do and several stand side by side. There is
@@ -229,7 +232,7 @@ func (n *Node) await(what string, ready func() error) {
 func (n *Node) logs() string {
 	var b strings.Builder
 	for _, name := range n.parts.names {
-		if text := tail(n.Log(name), 8); text != "" {
+		if text := tail(n.Log(name), 4); text != "" {
 			fmt.Fprintf(&b, "--- %s\n%s\n", name, text)
 		}
 	}

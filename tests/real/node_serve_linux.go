@@ -200,14 +200,14 @@ func (n *Node) Get(path string, out any) {
 // events say if that takes too long.
 func (n *Node) Eventually(t testing.TB, what string, cond func() error) {
 	t.Helper()
-	late := time.Now().Add(nodePatience)
+	late := time.Now().Add(podPatience)
 	for {
 		err := cond()
 		if err == nil {
 			return
 		}
 		if time.Now().After(late) {
-			t.Fatalf("%s: not within %v: %v\n%s", what, nodePatience, err, n.Describe())
+			t.Fatalf("%s: not within %v: %v\n%s", what, podPatience, err, n.Describe())
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -238,15 +238,33 @@ func (n *Node) Apply(manifests string) {
 	n.Kubectl(manifests, "apply", "-f", "-")
 }
 
-// Describe is how the pods are and what has lately happened to them, for messages.
+// Describe is how the pods are, what went wrong with them and what those say that are not ready,
+// for messages.
 func (n *Node) Describe() string {
 	var b strings.Builder
-	for _, args := range [][]string{
-		{"get", "pods", "-A", "-o", "wide"},
-		{"get", "events", "-A", "--sort-by=.lastTimestamp", "-o", "custom-columns=N:.metadata.namespace,O:.involvedObject.name,R:.reason,M:.message"},
-	} {
+	show := func(lines int, args ...string) {
 		ran := n.TryKubectl("", args...)
-		b.WriteString(tail(ran.Stdout, 40) + "\n" + tail(ran.Stderr, 5) + "\n")
+		b.WriteString(tail(ran.Stdout, lines) + "\n" + tail(ran.Stderr, 3) + "\n")
+	}
+	show(40, "get", "pods", "-A", "-o", "wide")
+	show(20, "get", "events", "-A", "--field-selector=type=Warning", "--sort-by=.lastTimestamp",
+		"-o", "custom-columns=N:.metadata.namespace,O:.involvedObject.name,R:.reason,M:.message")
+	var pods struct {
+		Items []struct {
+			Metadata struct{ Namespace, Name string }
+			Status   struct{ ContainerStatuses []struct{ Ready bool } }
+		}
+	}
+	if err := n.get("/api/v1/pods", &pods); err != nil {
+		return b.String() + err.Error()
+	}
+	for _, p := range pods.Items {
+		for _, c := range p.Status.ContainerStatuses {
+			if !c.Ready {
+				show(20, "logs", "-n", p.Metadata.Namespace, p.Metadata.Name, "--all-containers", "--prefix", "--tail=10")
+				break
+			}
+		}
 	}
 	return b.String()
 }
