@@ -43,8 +43,9 @@ func (w *wish) sidecar(configuration string) corev1.Container {
 		c.RestartPolicy = &always
 		c.StartupProbe = probe("/ready", 1, startSeconds)
 		// It gets its signal only when the application has ended, and this hook at once: others
-		// are to stop calling before.
-		c.Lifecycle = &corev1.Lifecycle{PreStop: command("ctl", "quit")}
+		// are to stop calling before. Leave, not quit: what the application still has to call
+		// goes through it until then, however long it is silent.
+		c.Lifecycle = &corev1.Lifecycle{PreStop: command("ctl", "leave")}
 	} else {
 		c.Lifecycle = &corev1.Lifecycle{PostStart: command("wait", "--timeout", strconv.Itoa(startSeconds)+"s")}
 	}

@@ -145,7 +145,7 @@ type load struct {
 func (c cluster) testRollout(t *testing.T) {
 	c = c.with(t)
 	web, _ := c.shop("rollout", func(_, api *workload) {
-		api.replicas, api.probes = 2, readiness+"\n        lifecycle: {preStop: {sleep: {seconds: 2}}}"
+		api.replicas, api.annotations = 2, map[string]string{"stop-delay": "2s"}
 	})
 	c.reaches(web, upstream, "rollout-api")
 	old := names(c.pods("rollout", "rollout-api"))
