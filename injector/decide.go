@@ -135,6 +135,9 @@ func (w *wish) clashesOfCapture() {
 	if w.form() == FormWrapped {
 		w.refuse("the form wrapped runs the proxy as the application's user, whose connections capture could not tell from the application's; use %scapture: none, or another form", Prefix)
 	}
+	if len(w.ports) > 1 && w.identityByService() {
+		w.refuse("with the identity %s each of the %d ports has a certificate of its own, and a captured connection of the application does not tell which one it is to be made with; name one port in %sports, or use %scapture: none", w.Identity.Source, len(w.ports), Prefix, Prefix)
+	}
 	var all *int64
 	if c := w.pod.Spec.SecurityContext; c != nil {
 		all = c.RunAsUser

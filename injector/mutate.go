@@ -114,7 +114,15 @@ func keep(pod, was *corev1.Pod, before *status) {
 			}
 		}
 	}
-	inOrder(pod.Spec.Volumes, was.Spec.Volumes)
+	inOrder(pod.Spec.Volumes, was.Spec.Volumes, func(v corev1.Volume) string { return v.Name })
+	for i := range pod.Spec.Containers {
+		for j := range was.Spec.Containers {
+			if c, old := &pod.Spec.Containers[i], &was.Spec.Containers[j]; c.Name == before.Wrapped && c.Name == old.Name {
+				inOrder(c.Env, old.Env, func(v corev1.EnvVar) string { return v.Name })
+				inOrder(c.VolumeMounts, old.VolumeMounts, func(m corev1.VolumeMount) string { return m.MountPath })
+			}
+		}
+	}
 }
 
 func keepContainer(c, old *corev1.Container, before *status) {
@@ -147,15 +155,18 @@ func keepResources(have *corev1.ResourceList, old corev1.ResourceList) {
 	}
 }
 
-// inOrder puts those of volumes that were there before where they stood among each other, and the
+// inOrder puts those of list that were there before where they stood among each other, and the
 // others behind them.
-func inOrder(volumes, before []corev1.Volume) {
-	place := func(v corev1.Volume) int {
-		i := slices.IndexFunc(before, func(b corev1.Volume) bool { return b.Name == v.Name })
-		if i < 0 {
-			return len(before)
-		}
-		return i
+func inOrder[T any](list, before []T, name func(T) string) {
+	places := make(map[string]int, len(before))
+	for i, one := range before {
+		places[name(one)] = i
 	}
-	slices.SortStableFunc(volumes, func(a, b corev1.Volume) int { return place(a) - place(b) })
+	place := func(one T) int {
+		if i, ok := places[name(one)]; ok {
+			return i
+		}
+		return len(before)
+	}
+	slices.SortStableFunc(list, func(a, b T) int { return place(a) - place(b) })
 }

@@ -47,7 +47,7 @@ func (w *wish) rewriteProbes(pod *corev1.Pod) (checks []*yaml.Node, were origina
 			if were[c.Name] == nil {
 				were[c.Name] = map[string]*corev1.Probe{}
 			}
-			were[c.Name][kind.name] = *at
+			were[c.Name][kind.name] = withTimings(*at)
 			changed := (*at).DeepCopy()
 			changed.ProbeHandler = asks(probePath(c.Name, kind.name))
 			*at = changed
@@ -55,6 +55,14 @@ func (w *wish) rewriteProbes(pod *corev1.Pod) (checks []*yaml.Node, were origina
 		}
 	}
 	return checks, were
+}
+
+// withTimings is p with the timings that the API server gives where there are none.
+func withTimings(p *corev1.Probe) *corev1.Probe {
+	out := *p
+	out.TimeoutSeconds, out.PeriodSeconds = cmp.Or(p.TimeoutSeconds, 1), cmp.Or(p.PeriodSeconds, 10)
+	out.SuccessThreshold, out.FailureThreshold = cmp.Or(p.SuccessThreshold, 1), cmp.Or(p.FailureThreshold, 3)
+	return &out
 }
 
 func probePath(container, kind string) string { return "/probe/" + container + "/" + kind }

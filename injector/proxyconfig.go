@@ -50,13 +50,7 @@ func (w *wish) generated(checks []*yaml.Node) *yaml.Node {
 		"consul", w.consulNode(),
 	}
 	pairs = append(pairs, w.identityNodes()...)
-	if len(w.ports) == 1 {
-		pairs = append(pairs, "workload", w.workloadNode(0, ""), "upstreams", w.upstreamNodes())
-	} else if len(w.ports) == 0 {
-		pairs = append(pairs, "upstreams", w.upstreamNodes())
-	} else {
-		pairs = append(pairs, "workloads", w.workloadNodes())
-	}
+	pairs = append(pairs, w.serviceNodes()...)
 	if w.Tracing.OTLP != "" {
 		pairs = append(pairs, "tracing", mapping("otlp", w.Tracing.OTLP, "sample", w.Tracing.Sample))
 	}
@@ -67,6 +61,55 @@ func (w *wish) generated(checks []*yaml.Node) *yaml.Node {
 	pairs = append(pairs, "capture", w.captureNode())
 	return mapping(pairs...)
 }
+
+// serviceNodes are the application's ports and upstreams. Several ports are a workload each where
+// each has its own identity; otherwise the first is the workload, whose end a drain waits for.
+func (w *wish) serviceNodes() []any {
+	switch {
+	case len(w.ports) == 0:
+		return []any{"upstreams", w.upstreamNodes()}
+	case len(w.ports) > 1 && w.identityByService():
+		return []any{"workloads", w.workloadNodes()}
+	}
+	var listeners, services []*yaml.Node
+	for i := range w.ports[1:] {
+		listeners = append(listeners, w.listenerNode(i+1))
+		services = append(services, w.localNode(i+1))
+	}
+	return []any{"workload", w.workloadNode(0, ""), "upstreams", w.upstreamNodes(), "listeners", listeners, "services", services}
+}
+
+// listenerNode is what a workload is for a further port.
+func (w *wish) listenerNode(i int) *yaml.Node {
+	p := w.ports[i]
+	local := localName(p.service)
+	pairs := []any{"name", p.service, "address", w.listen(MeshPort + i), "protocol", spoken(p.protocol)[1], "service", local,
+		"tls", mapping("spiffe", present()), "allow", w.Allow}
+	if w.Intentions {
+		pairs = append(pairs, "intentions", p.service)
+	}
+	if w.Register {
+		n := w.registerNode(p.service)
+		n.Content = append(mapping("service", p.service, "local", loopback(p.number)).Content, n.Content...)
+		pairs = append(pairs, "register", n)
+	}
+	if w.Capture.Mode == CaptureBoth {
+		pairs = append(pairs, "captures", "*:"+strconv.Itoa(p.number))
+	}
+	return mapping(pairs...)
+}
+
+// localNode is the application at a further port.
+func (w *wish) localNode(i int) *yaml.Node {
+	p := w.ports[i]
+	version := ""
+	if p.protocol == "http2" {
+		version = p.protocol
+	}
+	return mapping("name", localName(p.service), "endpoints", []string{loopback(p.number)}, "protocol", version)
+}
+
+func localName(service string) string { return service + "." + config.LocalService }
 
 func loopback(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
 

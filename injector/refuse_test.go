@@ -94,6 +94,7 @@ func TestRefused(t *testing.T) {
 		"windows":          {edit(webPod("inject", "true"), func(s *corev1.PodSpec) { s.OS = &corev1.PodOS{Name: corev1.Windows} }), []string{"the pod is for Windows"}},
 		"another mesh":     {edit(webPod("capture", "outbound"), func(s *corev1.PodSpec) { s.Containers = append(s.Containers, corev1.Container{Name: "istio-proxy"}) }), []string{"the container istio-proxy carries the pod's traffic already"}},
 		"our user":         {edit(webPod("capture", "outbound"), func(s *corev1.PodSpec) { s.SecurityContext = &corev1.PodSecurityContext{RunAsUser: &root} }), []string{"the container web runs as user 1337, the proxy's own"}},
+		"two certificates": {webPod("ports", "8080, 8081", "capture", "outbound", "identity", "consul"), []string{"with the identity consul each of the 2 ports has a certificate of its own"}},
 		"wrapped captured": {webPod("form", "wrapped", "capture", "outbound"), []string{"the form wrapped runs the proxy as the application's user"}},
 		"wrapped image":    {edit(webPod("form", "wrapped"), func(s *corev1.PodSpec) { s.Containers[0].Command = nil }), []string{"the container web names no command"}},
 		"wrapped other":    {webPod("form", "wrapped", "container", "wep"), []string{`larboard.io/container: there is no container "wep"; did you mean "web"?`}},

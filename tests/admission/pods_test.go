@@ -34,6 +34,7 @@ func TestAdmission(t *testing.T) {
 		"updates":        (*mesh).testUpdates,
 		"refusals":       (*mesh).testRefusals,
 		"other webhooks": (*mesh).testOtherWebhooks,
+		"shapes":         (*mesh).testShapes,
 	} {
 		t.Run(name, func(t *testing.T) { test(m.with(t)) })
 	}
