@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,8 +22,8 @@ const (
 	prefix = "larboard.io/"
 	// askTime bounds the question for a namespace that is not known yet, within a review.
 	askTime = 2 * time.Second
-	// page is how many namespaces are asked for at once.
-	page = 500
+	// pageSize is how many namespaces are asked for at once.
+	pageSize = 500
 )
 
 // metadataOnly asks the API server for what it knows of objects without their contents.
@@ -126,7 +127,7 @@ func (n *namespaces) list(ctx context.Context) (version string, err error) {
 	all := map[string]injector.Namespace{}
 	for next := ""; ; {
 		var list metav1.PartialObjectMetadataList
-		query := url.Values{"limit": {"500"}, "continue": {next}}
+		query := url.Values{"limit": {strconv.Itoa(pageSize)}, "continue": {next}}
 		if err := n.api.call(ctx, http.MethodGet, "/api/v1/namespaces?"+query.Encode(), metadataOnly("PartialObjectMetadataList"), nil, &list); err != nil {
 			return "", err
 		}
