@@ -4,11 +4,13 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/larboard-proxy/larboard/sidecar/config"
+	"github.com/larboard-proxy/larboard/sidecar/proxy"
 )
 
 // Application is a process that runs below the proxy.
@@ -37,7 +39,7 @@ const (
 // that is at work is not bothered. It belongs to the goroutine that drains.
 type departure struct {
 	sidecar *Sidecar
-	address string // of the workload; empty: it cannot be told when it goes
+	address string // of the workload; empty: it cannot be told when it goes, or has nothing to lose
 
 	quiet  time.Time // since then
 	total  uint64    // connections that had come by then
@@ -48,10 +50,16 @@ type departure struct {
 // departing begins to watch.
 func (s *Sidecar) departing() *departure {
 	d := &departure{sidecar: s, quiet: time.Now(), total: s.outboundTotal()}
-	if c := s.current(); c.Drain.Outbound == config.UntilWorkload {
+	if c := s.current(); c.Drain.Outbound == config.UntilWorkload && s.servesOutbound() {
 		d.address = c.Beside()
 	}
 	return d
+}
+
+// servesOutbound reports whether there are outbound listeners, which are not there before the
+// first configuration is in force.
+func (s *Sidecar) servesOutbound() bool {
+	return slices.ContainsFunc(s.proxy.Listeners(), func(l *proxy.Listener) bool { return !l.Config().Inbound })
 }
 
 // inboundShare is how much of the time of a drain inbound may take before the
