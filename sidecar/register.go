@@ -1,10 +1,12 @@
 package sidecar
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +35,8 @@ type presences struct {
 type presence struct {
 	*consul.Presence
 	id, service string
+	node        string            // of the catalog; empty: at the agent
+	meta        map[string]string // of the proxy
 	adopted     bool
 	propagation time.Duration
 }
@@ -81,7 +85,10 @@ func (s *Sidecar) register(c *config.Config) {
 		} else {
 			one.Set(present)
 		}
-		one.service, one.adopted, one.propagation = r.Service, r.Adopt != "", r.Propagation.D()
+		one.service, one.adopted, one.propagation, one.node, one.meta = r.Service, r.Adopt != "", r.Propagation.D(), present.Node, nil
+		if n := len(present.Register); n > 0 {
+			one.meta = present.Register[n-1].Meta
+		}
 	}
 }
 
@@ -92,29 +99,47 @@ func (s *Sidecar) present(c *config.Config, l *config.Listener) (consul.Present,
 	if r.Adopt != "" {
 		return out, r.Adopt
 	}
+	if r.Through == config.ThroughCatalog {
+		out.Node = catalogNode(r)
+	}
 	id := r.ID
 	if id == "" {
 		id = r.Service
 	}
+	meta := map[string]string{consul.MetaMark: cmp.Or(s.options.Version, "unknown")}
+	maps.Copy(meta, r.Meta)
 	proxy := consul.Registration{
-		ID: id + "-sidecar-proxy", Service: r.Service, Proxy: true, Address: s.advertised(l), Weight: r.Weight, Tags: r.Tags, Meta: r.Meta,
+		ID: id + "-sidecar-proxy", Service: r.Service, Proxy: true, Address: s.advertised(l), Weight: r.Weight, Tags: r.Tags, Meta: meta,
 		Check: proxyCheck, TTL: r.TTL.D(), Forget: r.DeregisterAfter.D(), Upstreams: registeredUpstreams(c, l),
 	}
 	if port, err := netip.ParseAddrPort(r.Local); err == nil {
 		proxy.Local, proxy.ServiceID = r.Local, id
 		host, _, _ := net.SplitHostPort(proxy.Address)
 		workload := consul.Registration{
-			ID: id, Service: r.Service, Weight: r.Weight, Tags: r.Tags, Meta: r.Meta, Forget: r.DeregisterAfter.D(),
+			ID: id, Service: r.Service, Weight: r.Weight, Tags: r.Tags, Meta: maps.Clone(meta), Forget: r.DeregisterAfter.D(),
 			Address: net.JoinHostPort(host, portText(port.Port())),
 		}
 		if host == "" {
 			workload.Address = ":" + portText(port.Port())
 		}
+		workload.Meta[consul.MetaProxy] = proxy.ID
 		workload.Watch(r.Local, checkOf(r.Check))
 		out.Register = append(out.Register, workload)
 	}
 	out.Register = append(out.Register, proxy)
 	return out, proxy.ID
+}
+
+// catalogNode is the node of the catalog that instances of this host or container stand on.
+func catalogNode(r *config.Register) string {
+	if r.Node != "" {
+		return r.Node
+	}
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = r.Service
+	}
+	return "larboard-" + host
 }
 
 func checkOf(c *config.RegisterCheck) consul.Check {
@@ -186,7 +211,7 @@ func sameIdentity(s *config.Service, l *config.Listener) bool {
 func (s *Sidecar) stateOf(listener string) func() consul.State {
 	return func() consul.State {
 		if ready, reasons := s.readyView(); !ready {
-			return consul.State{Verdict: consul.Critical, Output: "not ready: " + strings.Join(reasons, ", ")}
+			return consul.State{Verdict: consul.Critical, Output: consul.NotReady + strings.Join(reasons, ", ")}
 		}
 		for _, l := range s.current().Listeners {
 			if l.Name != listener {
@@ -201,11 +226,11 @@ func (s *Sidecar) stateOf(listener string) func() consul.State {
 					}
 				}
 				if len(members) > 0 && up == 0 {
-					return consul.State{Verdict: consul.Critical, Output: "ready, and the health check finds the workload down"}
+					return consul.State{Verdict: consul.Critical, Output: consul.Ready + ", and the health check finds the workload down"}
 				}
 			}
 		}
-		return consul.State{Verdict: consul.Passing, Output: "ready"}
+		return consul.State{Verdict: consul.Passing, Output: consul.Ready}
 	}
 }
 
@@ -263,7 +288,7 @@ func (s *Sidecar) registrationViews() []admin.RegistrationView {
 	defer p.mu.Unlock()
 	var all []admin.RegistrationView
 	for _, one := range p.all {
-		v := admin.RegistrationView{ID: one.id, Service: one.service, Adopted: one.adopted}
+		v := admin.RegistrationView{ID: one.id, Service: one.service, Adopted: one.adopted, Node: one.node, Meta: one.meta}
 		var err error
 		if v.Registered, v.ReportedAt, err = one.Status(); err != nil {
 			v.Error = err.Error()

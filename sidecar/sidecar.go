@@ -46,6 +46,8 @@ type Options struct {
 	Source func(*config.ConsulDiscovery) discovery.Source
 	// Authority, where set, serves `identity: {dev: ...}` in place of one of our own.
 	Authority *identity.Authority
+	// Version is ours, for what we register in Consul.
+	Version string
 	// Application, where set, runs below us and is asked to end in a drain.
 	Application Application
 }

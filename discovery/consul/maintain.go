@@ -31,9 +31,12 @@ func (p *Presence) Maintain(ctx context.Context, reason string) error {
 	agent, q := p.client.api.Agent(), p.client.agentQuery().WithContext(ctx)
 	for _, id := range ids {
 		var err error
-		if reason == "" {
+		switch {
+		case want.Node != "":
+			err = p.maintainCatalog(ctx, want.Node, id, reason)
+		case reason == "":
 			err = agent.DisableServiceMaintenanceOpts(id, q)
-		} else {
+		default:
 			err = agent.EnableServiceMaintenanceOpts(id, reason, q)
 		}
 		if err != nil {

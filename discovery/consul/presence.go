@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"reflect"
 	"slices"
@@ -40,6 +41,9 @@ type Present struct {
 	// Adopt is instead the ID of an instance that somebody else has registered: only its
 	// TTL checks are kept alive, and it is in maintenance while we are not there.
 	Adopt string
+	// Node, where it is given, has the instances registered in the servers' catalog on a node of this
+	// name, for want of an agent. It is the host's or the pod's own, and no agent's.
+	Node string
 	// TTL is how long others believe the last report.
 	TTL time.Duration
 }
@@ -62,12 +66,15 @@ type Presence struct {
 	state  func() State
 	log    *slog.Logger
 	kick   chan struct{} // one slot: look now
+	// sessionName is like no other's, also that of an earlier run whose session has not ended yet.
+	sessionName string
 
 	calling sync.Mutex // held during calls to the agent, so that Leave comes last
 	ttls    []string   // checks to feed; guarded by calling
 	paused  string     // why Maintain put them into maintenance; empty: it did not; guarded by calling
-	ours    []string   // IDs that we may have registered, in that order; guarded by calling
-	adopted bool       // the one to adopt has been found; guarded by calling
+	ours    []owned    // what we may have registered, in that order; guarded by calling
+	catalog catalogState
+	adopted bool // the one to adopt has been found; guarded by calling
 
 	mu       sync.Mutex // guards what follows
 	want     Present
@@ -80,7 +87,8 @@ type Presence struct {
 
 // Keep returns a Presence for what is wanted; Run does the work. state must not block.
 func (c *Client) Keep(want Present, state func() State) *Presence {
-	return &Presence{client: c, want: want, state: state, log: c.log, kick: make(chan struct{}, 1)}
+	return &Presence{client: c, want: want, state: state, log: c.log, kick: make(chan struct{}, 1),
+		sessionName: fmt.Sprintf("larboard:%s:%08x", want.id(), rand.Uint32())}
 }
 
 // Set exchanges what is wanted; what is not any more is deregistered.
@@ -179,7 +187,7 @@ func (p *Presence) report(ctx context.Context) error {
 	defer cancel()
 	err := p.try(ctx, want, known, state)
 	if known && isUnknown(err) {
-		p.log.Info("the agent has forgotten the registration: registering again")
+		p.log.Info("consul has forgotten the registration: registering again", "id", want.id())
 		err = p.try(ctx, want, false, state)
 	}
 	if err != nil && ctx.Err() != nil {
@@ -201,7 +209,7 @@ func (p *Presence) note(want Present, state State, err error) {
 			p.known = false
 		}
 		ended := errors.Is(err, errStale) || errors.Is(err, context.Canceled)
-		err = p.client.explain("register", "service:write", err)
+		err = p.client.explain("register", want.needs(), err)
 		if p.err == nil && !ended {
 			p.log.Warn("consul does not take the registration, trying on", "id", want.id(), "error", err)
 		}
@@ -216,6 +224,14 @@ func (p *Presence) note(want Present, state State, err error) {
 	p.reported, p.at = state, time.Now()
 }
 
+// needs are the permissions for it.
+func (w Present) needs() string {
+	if w.Node != "" {
+		return "service:write for both names, and node:write and session:write for the node " + w.Node
+	}
+	return "service:write"
+}
+
 func (w Present) id() string {
 	if w.Adopt != "" {
 		return w.Adopt
@@ -225,6 +241,9 @@ func (w Present) id() string {
 
 // try makes one attempt; its errors are the library's.
 func (p *Presence) try(ctx context.Context, want Present, known bool, state State) error {
+	if want.Node != "" {
+		return p.tryCatalog(ctx, want, known, state)
+	}
 	if !known || want.Adopt != "" { // whose owner may have changed it
 		ttls, err := p.join(ctx, want)
 		if err != nil {
@@ -260,8 +279,8 @@ func (p *Presence) join(ctx context.Context, want Present) (ttls []string, err e
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(p.ours, r.ID) {
-			p.ours = append(p.ours, r.ID) // also if no answer comes
+		if mine := (owned{id: r.ID}); !slices.Contains(p.ours, mine) {
+			p.ours = append(p.ours, mine) // also if no answer comes
 		}
 		opts := api.ServiceRegisterOpts{ReplaceExistingChecks: true}
 		if err := agent.ServiceRegisterOpts(service, opts.WithContext(ctx)); err != nil {
@@ -287,17 +306,19 @@ func (p *Presence) join(ctx context.Context, want Present) (ttls []string, err e
 // that is to be adopted now is somebody else's.
 func (p *Presence) takeBack(ctx context.Context, want Present) error {
 	for i := len(p.ours) - 1; i >= 0; i-- {
-		id := p.ours[i]
-		if slices.ContainsFunc(want.Register, func(r Registration) bool { return r.ID == id }) {
+		o := p.ours[i]
+		if o.node == want.Node && slices.ContainsFunc(want.Register, func(r Registration) bool { return r.ID == o.id }) {
 			continue
 		}
-		if id != want.Adopt {
-			err := p.client.api.Agent().ServiceDeregisterOpts(id, p.client.agentQuery().WithContext(ctx))
-			if err != nil && !isUnknown(err) {
+		if o.id != want.Adopt {
+			if err := p.withdraw(ctx, o); err != nil {
 				return err
 			}
 		}
 		p.ours = slices.Delete(p.ours, i, i+1)
+	}
+	if want.Node == "" {
+		p.endSession(ctx)
 	}
 	return nil
 }
@@ -360,11 +381,12 @@ func (p *Presence) Leave(ctx context.Context) {
 	want := p.want
 	p.known = false
 	p.mu.Unlock()
-	for _, id := range slices.Backward(p.ours) {
-		if err := p.client.Deregister(ctx, id); err != nil && !isUnknown(err) {
-			p.log.Warn("not deregistered", "error", err)
+	for _, o := range slices.Backward(p.ours) {
+		if err := p.withdraw(ctx, o); err != nil {
+			p.log.Warn("not deregistered", "error", p.client.failed(ctx, fmt.Sprintf("deregister %q", o.id), "service:write", err))
 		}
 	}
+	p.endSession(ctx)
 	if want.Adopt != "" && p.adopted {
 		p.pause(ctx, want.Adopt)
 	}
@@ -385,5 +407,5 @@ func (p *Presence) pause(ctx context.Context, id string) {
 // agents answer 500.
 func isUnknown(err error) bool {
 	var status api.StatusError
-	return errors.As(err, &status) && (status.Code == http.StatusNotFound || strings.Contains(status.Body, "nknown check"))
+	return errors.Is(err, errForgotten) || errors.As(err, &status) && (status.Code == http.StatusNotFound || strings.Contains(status.Body, "nknown check"))
 }

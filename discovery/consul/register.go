@@ -56,6 +56,13 @@ type RegisteredUpstream struct {
 	Bind                string // IP:port
 }
 
+// MetaMark is the metadata by which a registration says that it is Larboard's own, and of which
+// version: what nobody has marked nobody may clean up.
+const MetaMark = "larboard"
+
+// MetaProxy is the metadata by which a workload that we have registered names its proxy's ID.
+const MetaProxy = "larboard-proxy"
+
 // ttlCheck is the ID of the check that UpdateTTL feeds.
 func ttlCheck(id string) string { return "larboard:" + id }
 

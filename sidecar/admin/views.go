@@ -267,9 +267,12 @@ type RegistrationView struct {
 	ID         string    `json:"id"` // of the proxy
 	Service    string    `json:"service,omitempty"`
 	Adopted    bool      `json:"adopted"`              // registered by somebody else
+	Node       string    `json:"node,omitempty"`       // of the catalog; empty: at the agent
 	Registered bool      `json:"registered"`           // as far as we know
 	ReportedAt time.Time `json:"reported_at,omitzero"` // when Consul last took our state
 	Error      string    `json:"error,omitempty"`
+	// Meta is what others can read of it: of a pod its name, namespace, node and version.
+	Meta map[string]string `json:"meta,omitempty"`
 }
 
 // BundleView says how many authorities are trusted for a trust domain.

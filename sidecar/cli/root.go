@@ -86,7 +86,7 @@ the other services in Consul, and carries their traffic over mutual TLS.`,
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newRun(), newWait(), newCheck(), newConfig(), newSchema(), newInject(), newInjector(), newDemo(), newCapture(), newCtl(), newInstall(), newVersion())
+	root.AddCommand(newRun(), newWait(), newCheck(), newConfig(), newSchema(), newInject(), newInjector(), newDemo(), newCapture(), newClean(), newCtl(), newInstall(), newVersion())
 	return root
 }
 

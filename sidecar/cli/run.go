@@ -119,7 +119,7 @@ func run(o *origin, stderr io.Writer, command []string, within time.Duration) er
 	// for it.
 	runtime.GOMAXPROCS(max(2, sidecar.Loops(c, cpus)+1))
 	log := newLogger(c.Log, lines)
-	options := sidecar.Options{Log: log, CPUs: cpus, Descriptors: sidecar.DescriptorLimit(), Load: func() (*config.Config, error) {
+	options := sidecar.Options{Log: log, Version: shortVersion(), CPUs: cpus, Descriptors: sidecar.DescriptorLimit(), Load: func() (*config.Config, error) {
 		c, problems, err := o.checked()
 		if err == nil {
 			err = problems.Err()

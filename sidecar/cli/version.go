@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -36,6 +37,9 @@ func versionLine() string {
 	}
 	return fmt.Sprintf("larboard %s%s %s %s/%s", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
+
+// shortVersion is the version alone.
+func shortVersion() string { return strings.Fields(versionLine())[1] }
 
 func commit(settings []debug.BuildSetting) string {
 	revision, dirty := "", ""

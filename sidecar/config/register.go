@@ -15,6 +15,10 @@ import (
 type Register struct {
 	// Service is the name that others ask for; for a workload its own.
 	Service string `yaml:"service"`
+	// Through says who holds the registration: agent or catalog.
+	Through string `yaml:"through"`
+	// Node in the catalog; empty: one by the name of this host, as it is when the proxy starts.
+	Node string `yaml:"node"`
 	// ID of the service at the agent, and of the proxy with "-sidecar-proxy" behind it;
 	// empty: Service.
 	ID string `yaml:"id"`
@@ -41,6 +45,13 @@ type Register struct {
 	Adopt string `yaml:"adopt"`
 }
 
+// The holders of registrations: an agent, which looks after the checks and lets go of what is critical
+// for too long, or the servers' catalog, where there is no agent beside the workload.
+const (
+	ThroughAgent   = "agent"
+	ThroughCatalog = "catalog"
+)
+
 // RegisterCheck holds exactly one of TCP and HTTP.
 type RegisterCheck struct {
 	TCP      bool     `yaml:"tcp"`  // connect to the application
@@ -51,7 +62,7 @@ type RegisterCheck struct {
 
 func (r *Register) setDefaults() {
 	*r = Register{
-		Weight: 1, TTL: Duration(15 * time.Second), DeregisterAfter: Duration(10 * time.Minute), Propagation: Duration(time.Second),
+		Through: ThroughAgent, Weight: 1, TTL: Duration(15 * time.Second), DeregisterAfter: Duration(10 * time.Minute), Propagation: Duration(time.Second),
 	}
 }
 
@@ -118,6 +129,7 @@ func (v *validator) register(path string, r *Register) {
 	if r.Local != "" {
 		v.address(join(path, "local"), r.Local, false)
 	}
+	v.through(path, r)
 	v.between(join(path, "weight"), r.Weight, 1, 65535)
 	if r.TTL < Duration(time.Second) || r.TTL > Duration(time.Hour) {
 		v.report(join(path, "ttl"), fmt.Sprintf("%s is not between 1s and 1h", r.TTL))
@@ -138,5 +150,31 @@ func (v *validator) register(path string, r *Register) {
 		}
 		v.positive(join(at, "interval"), c.Interval)
 		v.positive(join(at, "timeout"), c.Timeout)
+	}
+}
+
+// leastCatalogTTL is what Consul's servers can tell: their shortest session is 10 s, and they wait for twice that.
+const leastCatalogTTL = Duration(10 * time.Second)
+
+// through reports what needs an agent where there is none.
+func (v *validator) through(path string, r *Register) {
+	v.oneOf(join(path, "through"), r.Through, ThroughAgent, ThroughCatalog)
+	if r.Node != "" {
+		v.name(join(path, "node"), r.Node)
+	}
+	if r.Through != ThroughCatalog {
+		if r.Node != "" {
+			v.report(join(path, "node"), "is for through: catalog; an agent registers on its own node")
+		}
+		return
+	}
+	if r.Check != nil {
+		v.report(join(path, "check"), "needs an agent to make it; let the proxy look, by health of the workload or its service")
+	}
+	if r.Adopt != "" {
+		v.report(join(path, "adopt"), "needs the agent that holds the registration")
+	}
+	if r.TTL < leastCatalogTTL {
+		v.report(join(path, "ttl"), fmt.Sprintf("%s is less than %s, the least that Consul's servers can keep to", r.TTL, leastCatalogTTL))
 	}
 }
