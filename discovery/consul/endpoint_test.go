@@ -3,6 +3,7 @@ package consul
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -29,9 +30,11 @@ func TestEndpoint(t *testing.T) {
 	}{
 		"node address": {func(*api.ServiceEntry) {}, new(want(nil)), ""},
 		"service address": {func(e *api.ServiceEntry) { e.Service.Address = "10.1.2.3" },
-			new(want(func(e *discovery.Endpoint) { e.Address = "10.1.2.3:1001" })), ""},
+			new(want(func(e *discovery.Endpoint) { e.Address, e.CalledAt = "10.1.2.3:1001", calledBy("10.1.2.3:1001") })), ""},
 		"ipv6": {func(e *api.ServiceEntry) { e.Service.Address = "2001:db8::1" },
-			new(want(func(e *discovery.Endpoint) { e.Address = "[2001:db8::1]:1001" })), ""},
+			new(want(func(e *discovery.Endpoint) {
+				e.Address, e.CalledAt = "[2001:db8::1]:1001", calledBy("[2001:db8::1]:1001")
+			})), ""},
 		"ipv6 in brackets": {func(e *api.ServiceEntry) { e.Service.Address = "[2001:db8::1]" },
 			new(want(func(e *discovery.Endpoint) { e.Address = "[2001:db8::1]:1001" })), ""},
 		"socket": {func(e *api.ServiceEntry) { e.Service.SocketPath = "/run/a.sock" },
@@ -89,6 +92,10 @@ func TestEndpoint(t *testing.T) {
 			}
 		})
 	}
+}
+
+func calledBy(address string) []netip.AddrPort {
+	return []netip.AddrPort{netip.MustParseAddrPort(address)}
 }
 
 func TestWarningInstancesAtTheirWeight(t *testing.T) {
