@@ -27,14 +27,24 @@ func (v *validator) interception() {
 	}
 	if c.Outbound != nil {
 		v.unknown("capture.outbound.unknown", c.Outbound.Unknown)
-		if len(v.config.Workloads) > 1 {
-			v.report("capture.outbound", "does not tell which of several workloads a connection is from, so that it could not be made as the right identity; give the upstreams of each an address (bind)")
+		if v.config.callers() > 1 {
+			v.report("capture.outbound", "does not tell which of several workloads a connection is from, so that it could not be made as the right identity; only one of them may have upstreams")
 		}
 	}
 	if c.Inbound != nil {
 		v.unknown("capture.inbound.plain", c.Inbound.Plain)
 		v.unknown("capture.inbound.unknown", c.Inbound.Unknown)
 	}
+}
+
+// callers is how many of the workloads call others.
+func (c *Config) callers() (n int) {
+	for i := range c.Workloads {
+		if len(c.Workloads[i].Upstreams) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func (v *validator) unknown(path string, u Unknown) {
