@@ -14,12 +14,13 @@ func newCtl() *cobra.Command {
 		Long:  `Ctl holds what one wants to know when something does not work.`,
 		Example: `  larboard ctl decisions                 what has just failed or been retried, and where
   larboard ctl reasons no_route          what a reason means, and what to do
+  larboard ctl captures 10.96.0.10:80    which listener takes connections to an address
   larboard ctl quit                      have it drain and end`,
 		Args:                       knownCommand,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SuggestionsMinimumDistance: 2,
 	}
-	cmd.AddCommand(newCtlDecisions(), newCtlReasons(), newCtlLeave(), newCtlQuit())
+	cmd.AddCommand(newCtlDecisions(), newCtlReasons(), newCtlCaptures(), newCtlLeave(), newCtlQuit())
 	return cmd
 }
 

@@ -91,6 +91,11 @@ func outbound(t *testing.T, p *proxied, app *real.NetworkNamespace) {
 	expect(t, "a service over IPv6", get(app, application, "["+shop6+"]:80"), "other "+there+":80")
 	p.recorded("a service over IPv6", "shop", func(e exchange) bool { return through(e) && strings.Contains(e.Client, here6) })
 
+	ran := larboard(app, nil, "ctl", "captures", "--admin", "unix://"+p.admin, shop+":80")
+	if !strings.Contains(ran.Stdout, "\nshop ") || strings.Contains(ran.Stdout, "store") {
+		t.Errorf("who has %s: %s%s", shop, ran.Stdout, ran.Stderr)
+	}
+
 	said := func(args ...string) string {
 		ran := app.Run(within, "setpriv", real.As(application, append([]string{"redis-cli", "-h", store, "-p", "6390"}, args...)...)...)
 		return strings.TrimSpace(ran.Stdout + ran.Stderr)
