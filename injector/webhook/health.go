@@ -37,5 +37,11 @@ func (s *Server) unready() string {
 	case time.Now().After(pair.Leaf.NotAfter):
 		return fmt.Sprintf("the certificate has expired at %s", pair.Leaf.NotAfter.Format(time.RFC3339))
 	}
-	return s.namespaces.waiting()
+	if why := s.namespaces.waiting(); why != "" {
+		return why
+	}
+	if s.version.Load() == nil {
+		return "the version of Kubernetes is not known yet"
+	}
+	return ""
 }

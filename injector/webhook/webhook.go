@@ -86,6 +86,7 @@ type Server struct {
 
 	settings atomic.Pointer[injector.Settings]
 	serving  atomic.Pointer[tls.Certificate]
+	version  atomic.Pointer[string] // of Kubernetes; nil: not known yet
 }
 
 // New checks options; an error is theirs. Nothing is bound and nobody is asked before Run.
@@ -163,6 +164,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer all.Wait()
 	defer cancel()
 	all.Go(func() { s.namespaces.run(ctx) })
+	all.Go(func() { s.keepVersion(ctx) })
 	all.Go(func() { s.keepCertificate(ctx) })
 	if s.options.SettingsFile != "" {
 		all.Go(func() { s.keepSettings(ctx) })
