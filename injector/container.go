@@ -33,7 +33,11 @@ var ours = []string{sidecarName, captureName, installName}
 func (w *wish) sidecar(configuration string) corev1.Container {
 	c := w.plainContainer(sidecarName)
 	c.Args = []string{"run", "-c", "env:" + configEnv}
-	c.Env = append(downward(""), corev1.EnvVar{Name: configEnv, Value: configuration})
+	c.Env = downward("")
+	if limit, ok := c.Resources.Limits[corev1.ResourceMemory]; ok { // Go does not look at it by itself
+		c.Env = append(c.Env, corev1.EnvVar{Name: "GOMEMLIMIT", Value: strconv.FormatInt(limit.Value()/10*9, 10)})
+	}
+	c.Env = append(c.Env, corev1.EnvVar{Name: configEnv, Value: configuration})
 	c.Ports = w.containerPorts()
 	c.VolumeMounts = w.mounts()
 	c.ReadinessProbe = probe("/ready", 5, 3)

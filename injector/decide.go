@@ -161,6 +161,11 @@ func (w *wish) hints() {
 	if w.ends() && w.form() == FormClassic {
 		w.warn("the pod is to end (restartPolicy %s), and in the form classic its proxy keeps it running; use the form native or wrapped", w.pod.Spec.RestartPolicy)
 	}
+	for c := range w.containers() {
+		if w.Capture.Mode == CaptureBoth && c.Lifecycle != nil && (asksPod(c.Lifecycle.PostStart) || asksPod(c.Lifecycle.PreStop)) {
+			w.warn("a hook of the container %s is an HTTP request of the kubelet, which capture refuses at a port of the mesh, since it is no mutual TLS; use a command, or %sexclude-inbound-ports", c.Name, Prefix)
+		}
+	}
 	level := w.ns.Labels[podSecurity]
 	if host := w.Identity.Source == IdentityHostPath || w.Identity.Source == IdentityDev; host && (level == "baseline" || level == "restricted") {
 		w.warn("the namespace %s enforces the pod security standard %s, which refuses the hostPath volume of the identity %s; use %s", w.ns.Name, level, w.Identity.Source, IdentityCSI)
@@ -168,6 +173,10 @@ func (w *wish) hints() {
 	if w.Identity.Source == IdentityDev {
 		w.warn("the identity dev is for trials: whoever reads its directory on the node can be anybody")
 	}
+}
+
+func asksPod(h *corev1.LifecycleHandler) bool {
+	return h != nil && h.HTTPGet != nil && h.HTTPGet.Host == ""
 }
 
 // containers are the pod's ordinary and init containers.
