@@ -37,10 +37,14 @@ type Result struct {
 	Warnings []string
 }
 
-// Patch is what turns the pod's JSON, as it was sent, into r's; nil: nothing.
+// Patch is what turns the pod's JSON, as it was sent, into r's; nil: nothing. What our types do not know of
+// it stays as it is.
 // Source: RFC 6902.
 func (r Result) Patch(original []byte) ([]byte, error) {
 	mutated, err := json.Marshal(r.Pod)
+	if err == nil {
+		mutated, err = carried(original, mutated)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("injector: %w", err)
 	}
