@@ -12,6 +12,8 @@ import (
 
 const (
 	memoryPeriod = time.Second
+	// settled is how long a proxy has been ready when its start counts as over, in periods.
+	settled = 2
 	// taskBytes is what a task costs besides its buffers: its stack, its exchange.
 	taskBytes = 12 << 10
 	// little is not worth a collection, in bytes.
@@ -34,16 +36,23 @@ func (b *burst) over(now int) bool {
 	return true
 }
 
-// giveBack returns memory to the system after bursts, until ctx ends.
+// giveBack returns memory to the system after the start and after bursts, until ctx ends.
 func (s *Sidecar) giveBack(ctx context.Context) error {
 	tick := time.NewTicker(memoryPeriod)
 	defer tick.Stop()
 	var b burst
+	ready := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			if ready <= settled && s.Ready() {
+				if ready++; ready > settled {
+					debug.FreeOSMemory()
+					forgetCode()
+				}
+			}
 			held := s.engine.Stats().Total()
 			if b.over(held.Coroutines*taskBytes + held.BufferBytes) {
 				s.proxy.GiveBack()

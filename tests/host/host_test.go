@@ -25,10 +25,11 @@ const (
 
 // host is where the walk takes place: a directory with the definitions, and programs in PATH.
 type host struct {
-	t    *testing.T
-	dir  string
-	env  []string
-	swap *strings.Replacer // ports and names of the definitions for those of this test
+	t     *testing.T
+	agent *real.ConsulAgent
+	dir   string
+	env   []string
+	swap  *strings.Replacer // ports and names of the definitions for those of this test
 }
 
 // ports that the definitions name; a test has others.
@@ -37,7 +38,7 @@ var ports = []string{"8080", "8081", "9191", "20000", "20001", "5432"}
 func newHost(t *testing.T) *host {
 	t.Helper()
 	agent := real.Consul(t, real.ConsulOptions{})
-	h := &host{t: t, dir: t.TempDir()}
+	h := &host{t: t, agent: agent, dir: t.TempDir()}
 	for name, from := range map[string]string{"larboard": real.Program(t, "."), "shop": real.Program(t, "examples/shop"), "consul": real.Tool(t, "consul")} {
 		h.must(os.Symlink(from, filepath.Join(h.dir, name)))
 	}
@@ -72,7 +73,7 @@ func (h *host) must(err error) {
 
 // command is a line of the page, with this test's ports.
 func (h *host) command(ctx context.Context, line string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "sh", "-c", "exec "+h.swap.Replace(line))
+	cmd := exec.CommandContext(ctx, "sh", "-c", h.swap.Replace(line))
 	cmd.Dir, cmd.Env = h.dir, h.env
 	return cmd
 }
@@ -86,10 +87,11 @@ func (h *host) try(line string) (string, error) {
 	return string(out), nil
 }
 
-// begin runs a line until the end of the test, where it must end by SIGTERM and without a failure.
-func (h *host) begin(line string) {
+// begin runs a line until the end of the test, where it must end by SIGTERM and without a failure. It
+// returns its process id.
+func (h *host) begin(line string) int {
 	h.t.Helper()
-	cmd := h.command(context.WithoutCancel(h.t.Context()), line)
+	cmd := h.command(context.WithoutCancel(h.t.Context()), "exec "+line)
 	var said log
 	cmd.Stdout, cmd.Stderr = &said, &said
 	h.must(cmd.Start())
@@ -101,6 +103,7 @@ func (h *host) begin(line string) {
 			h.t.Errorf("%s: %v\n%s", line, err, said.String())
 		}
 	})
+	return cmd.Process.Pid
 }
 
 // log may be written and read at once.
