@@ -179,7 +179,7 @@ func (s *composeService) sidecar() *yaml.Node {
 		"environment", mapping("LARBOARD_CONFIG", strings.ReplaceAll(text, "$", "$$")),
 		"volumes", s.volumeList(),
 		"depends_on", depends,
-		"healthcheck", mapping("test", flow(node([]string{"CMD", "/larboard", "wait", "--timeout", "3s"})), "interval", "2s", "timeout", "5s", "retries", 30),
+		"healthcheck", mapping("test", flow(node([]string{"CMD", "/larboard", "wait", "-c", "env:LARBOARD_CONFIG", "--timeout", "3s"})), "interval", "2s", "timeout", "5s", "retries", 30),
 		"stop_grace_period", "35s",
 		"restart", bare(yamltext.Get(s.n, "restart")),
 		"read_only", true,

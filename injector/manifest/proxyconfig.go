@@ -13,6 +13,9 @@ import (
 // consulAddress is where a stack has its agent unless it says otherwise.
 const consulAddress = "consul:8500"
 
+// adminPort is where the health check, `larboard wait`, asks.
+const adminPort = 9901
+
 // The places in the proxy's container where volumes stand.
 const (
 	spiffeDir   = "/run/larboard/spiffe"
@@ -26,6 +29,7 @@ func (s *composeService) proxyConfig() string {
 	port, protocol := s.port()
 	protocol = cmp.Or(protocol, s.protocol("protocol"))
 	root := mapping(
+		"admin", mapping("address", loopback(adminPort)),
 		"log", mappingOrNone("level", s.value("log-level")),
 		// The application's end comes after the proxy's: waiting for it would be in vain.
 		"drain", mapping("outbound", config.UntilInbound),
