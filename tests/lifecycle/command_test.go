@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/larboard-proxy/larboard/tests/real"
 )
 
 func contains(p *process, text string) bool { return strings.Contains(p.out.String(), text) }
@@ -169,6 +171,33 @@ func TestTheServiceManagerIsNotified(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	hears("STOPPING=1\n")
 	if code := p.code(); code != 3 {
+		t.Errorf("exit code %d\n%s", code, p.out.String())
+	}
+}
+
+// A proxy that cannot start starts no application.
+func TestAProxyThatFails(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := run(t, strings.Replace(fmt.Sprintf(plain, "1m"), "127.0.0.1:0", l.Addr().String(), 1), nil, "echo", "started after all")
+	if code := p.code(); code != 1 || !contains(p.process, "address already in use") || contains(p.process, "after all\n") {
+		t.Errorf("exit code %d\n%s", code, p.out.String())
+	}
+}
+
+// As the first process of a container the proxy reaps what others leave behind.
+func TestOrphansAreReaped(t *testing.T) {
+	real.Root(t)
+	t.Parallel()
+	file, _ := write(t, fmt.Sprintf(plain, "1m"))
+	const leaves = `o=$(sh -c 'sleep 0.1 >/dev/null & echo $!'); echo "me $$, orphan $o"
+while [ -e /proc/$o ]; do sleep 0.02; done; exit 9`
+	p := begin(t, nil, "unshare", "--pid", "--fork", "--mount-proc", "--kill-child", binary, "run", "-c", file, "--", "sh", "-c", leaves)
+	if code := p.code(); code != 9 {
 		t.Errorf("exit code %d\n%s", code, p.out.String())
 	}
 }

@@ -34,15 +34,7 @@ func TestTheFirstCallFindsTheProxy(t *testing.T) {
 		if code := p.code(); code != 0 {
 			t.Errorf("start %d: exit code %d:\n%s", i, code, p.out.String())
 		}
-		found := readyAfter.FindStringSubmatch(p.out.String())
-		if found == nil {
-			t.Fatalf("the log does not say how long it took:\n%s", p.out.String())
-		}
-		d, err := time.ParseDuration(found[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		took = append(took, d)
+		took = append(took, readiness(t, p.process))
 	}
 	slices.Sort(took)
 	t.Logf("%d starts; from identity to ready: median %v, most %v", len(took), took[len(took)/2], took[len(took)-1])
