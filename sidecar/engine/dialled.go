@@ -6,7 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// dialled are our ends of the connections that we have made, where they are noted.
+// dialled are the two ends of the connections that we have made, where they are noted. Both, since
+// the kernel gives a port of ours to somebody else at the same time, for another destination.
 //
 // Cost while they are noted: a system call and two entries of maps for each connection that is made,
 // and nothing for what it carries.
@@ -14,37 +15,39 @@ type dialled struct {
 	on atomic.Bool
 
 	mu   sync.Mutex // guards what follows; held for moments
-	ends map[netip.AddrPort]struct{}
-	of   map[*Conn]netip.AddrPort // a socket that has failed does not tell its own any more
+	ends map[ends]struct{}
+	of   map[*Conn]ends // a socket that has failed does not tell its own any more
 }
 
-// NoteDialled has our ends of connections noted that are made from now on, for Dialled. Any goroutine.
+type ends struct{ ours, theirs netip.AddrPort }
+
+// NoteDialled has the ends of connections noted that are made from now on, for Dialled. Any goroutine.
 func (e *Engine) NoteDialled(on bool) { e.dialled.on.Store(on) }
 
-// Dialled reports whether a is our end of a connection that we have made, and that was noted: whoever
-// calls us from there is ourselves. Any goroutine.
-func (e *Engine) Dialled(a netip.AddrPort) bool {
+// Dialled reports whether we have made a connection from ours to theirs, and it was noted: whoever
+// is redirected to us on such a way is ourselves. Any goroutine.
+func (e *Engine) Dialled(ours, theirs netip.AddrPort) bool {
 	d := &e.dialled
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, ok := d.ends[a]
+	_, ok := d.ends[ends{ours, theirs}]
 	return ok
 }
 
-// note notes our end of c, whose connect has begun: the kernel has given it a port by then.
+// note notes the ends of c, whose connect has begun: the kernel has given it a port by then.
 func (d *dialled) note(c *Conn) {
 	if !d.on.Load() {
 		return
 	}
-	a := c.Local()
-	if !a.IsValid() {
+	a := ends{c.Local(), c.Remote()}
+	if !a.ours.IsValid() {
 		return
 	}
 	c.flags |= flagNoted
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ends == nil {
-		d.ends, d.of = map[netip.AddrPort]struct{}{}, map[*Conn]netip.AddrPort{}
+		d.ends, d.of = map[ends]struct{}{}, map[*Conn]ends{}
 	}
 	d.ends[a], d.of[c] = struct{}{}, a
 }

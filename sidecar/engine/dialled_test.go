@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestDialledKnowsItsOwn: our ends are known from the beginning of a connect to the close, also of
+// TestDialledKnowsItsOwn: both ends are known from the beginning of a connect to the close, also of
 // those that fail, and only where that is wanted.
 func TestDialledKnowsItsOwn(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -30,7 +30,7 @@ func TestDialledKnowsItsOwn(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		if e.Dialled(c.Local()) {
+		if e.Dialled(c.Local(), to) {
 			t.Error("noted, and nobody wants it")
 		}
 		c.Close()
@@ -43,11 +43,11 @@ func TestDialledKnowsItsOwn(t *testing.T) {
 			return
 		}
 		at := c.Local()
-		if !e.Dialled(at) || e.Dialled(to) {
-			t.Errorf("%v: %v, the other end: %v", at, e.Dialled(at), e.Dialled(to))
+		if elsewhere := netip.AddrPortFrom(to.Addr(), to.Port()^1); !e.Dialled(at, to) || e.Dialled(at, elsewhere) || e.Dialled(to, at) {
+			t.Errorf("%v to %v: %v, elsewhere %v, backwards %v", at, to, e.Dialled(at, to), e.Dialled(at, elsewhere), e.Dialled(to, at))
 		}
 		c.Close()
-		if e.Dialled(at) {
+		if e.Dialled(at, to) {
 			t.Error("still there after its close")
 		}
 	})

@@ -153,7 +153,7 @@ func (l *Listener) capture(ls *loopState, c *engine.Conn, conf *ListenerConfig) 
 		c.Close()
 		return
 	}
-	if l.proxy.engine.Dialled(c.Remote()) {
+	if l.proxy.engine.Dialled(c.Remote(), to) {
 		l.refuseCaptured(ls, c, policy.CaptureLoop, fmt.Errorf("this proxy itself made it, to %s, and it was redirected: the rules have to spare the proxy's user, which is %d", to, os.Geteuid()))
 		return
 	}
