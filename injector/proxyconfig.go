@@ -214,12 +214,16 @@ func spoken(protocol string) []any {
 }
 
 func (w *wish) registerNode(service string) *yaml.Node {
-	id := service + "-$(POD_NAMESPACE)-$(POD_NAME)"
-	if len(service)+len(w.ns.Name)+len(w.pod.Name)+2 > maxID {
-		id = service + "-$(POD_UID)"
+	pod := "$(POD_NAMESPACE)-$(POD_NAME)"
+	if max(len(service), len("larboard"))+len(w.ns.Name)+len(w.pod.Name)+2 > maxID {
+		pod = "$(POD_UID)"
 	}
-	return mapping("id", id, "address", "$(POD_IP)", "meta", mapping(
-		"pod", "$(POD_NAME)", "namespace", "$(POD_NAMESPACE)", "node", "$(NODE_NAME)", "version", w.podVersion(), "larboard", w.Version))
+	var place []any
+	if w.Consul.Through == config.ThroughCatalog {
+		place = []any{"through", w.Consul.Through, "node", "larboard-" + pod}
+	}
+	return mapping(append(place, "id", service+"-"+pod, "address", "$(POD_IP)", "meta", mapping(
+		"pod", "$(POD_NAME)", "namespace", "$(POD_NAMESPACE)", "node", "$(NODE_NAME)", "version", w.podVersion(), "larboard", w.Version))...)
 }
 
 // podVersion is the application's own, by Kubernetes' recommended label.

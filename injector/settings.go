@@ -95,6 +95,9 @@ type ConsulSettings struct {
 	// token and ca.crt unless given.
 	TokenSecret string `yaml:"token_secret"`
 	CASecret    string `yaml:"ca_secret"`
+	// Through says who holds the registrations: the agent at Address or, where that is a server, the
+	// servers' catalog.
+	Through string `yaml:"through"`
 }
 
 // IdentitySettings say where proxies get their identity.
@@ -173,7 +176,7 @@ func DefaultSettings() *Settings {
 		PullPolicy: "IfNotPresent", Form: FormAuto, Inject: InjectLabelled,
 		Namespace: "larboard-system", Never: []string{"kube-system", "kube-public", "kube-node-lease"},
 		Protocol: "auto", Register: true, RewriteProbes: true, IPv6: true,
-		Consul:    ConsulSettings{Address: "$(HOST_IP):8500"},
+		Consul:    ConsulSettings{Address: "$(HOST_IP):8500", Through: config.ThroughAgent},
 		Identity:  IdentitySettings{Source: IdentityCSI, Driver: "csi.spiffe.io", Directory: "/run/spire/agent-sockets", Socket: "spire-agent.sock", State: "/var/lib/larboard/dev", TrustDomain: "dev.larboard"},
 		Capture:   CaptureSettings{Mode: CaptureNone},
 		Resources: ResourceSettings{CPURequest: "10m", MemoryRequest: "32Mi", MemoryLimit: "256Mi"},
@@ -277,6 +280,7 @@ func (s *Settings) checkDelay(r report) {
 
 func (c *ConsulSettings) check(r report) {
 	r.secret("consul.token_secret", c.TokenSecret)
+	r.oneOf("consul.through", c.Through, config.ThroughAgent, config.ThroughCatalog)
 	r.secret("consul.ca_secret", c.CASecret)
 	if c.CASecret != "" && !strings.HasPrefix(c.Address, "https://") {
 		r("consul.ca_secret", fmt.Sprintf("is for an https:// address, and consul.address is %q", c.Address), "")

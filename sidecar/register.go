@@ -106,8 +106,9 @@ func (s *Sidecar) present(c *config.Config, l *config.Listener) (consul.Present,
 	if id == "" {
 		id = r.Service
 	}
-	meta := map[string]string{consul.MetaMark: cmp.Or(s.options.Version, "unknown")}
+	meta := map[string]string{}
 	maps.Copy(meta, r.Meta)
+	meta[consul.MetaMark] = cmp.Or(meta[consul.MetaMark], s.options.Version, "unknown")
 	proxy := consul.Registration{
 		ID: id + "-sidecar-proxy", Service: r.Service, Proxy: true, Address: s.advertised(l), Weight: r.Weight, Tags: r.Tags, Meta: meta,
 		Check: proxyCheck, TTL: r.TTL.D(), Forget: r.DeregisterAfter.D(), Upstreams: registeredUpstreams(c, l),
