@@ -106,7 +106,7 @@ func TestChartIsSound(t *testing.T) {
 		t.Error(problem)
 	}
 	for _, set := range [][]string{
-		nil, {"clean.enabled=true", "clean.args={--consul,http://consul:8500}"}, {"certManager.enabled=true"},
+		nil, {"clean.enabled=true"}, {"clean.enabled=true", "clean.consul=https://consul:8501", "clean.tokenSecret=token", "clean.criticalFor=5m", "clean.args={--datacenter,dc2}"}, {"certManager.enabled=true"},
 		{"certManager.enabled=true", "certManager.issuerRef.name=ours", "certManager.issuerRef.kind=ClusterIssuer"},
 		{"settings.inject=all"}, {"replicas=1", "priorityClassName=high", "imagePullSecrets[0].name=registry", "nodeSelector.disk=ssd", "podAnnotations.a=b"},
 		{"image.repository=registry.example/larboard", "image.tag=v1", "settings.identity.source=consul", "settings.consul.address=consul:8500"},
@@ -124,13 +124,20 @@ func TestChartIsSound(t *testing.T) {
 		if _, err := injector.LoadSettings("settings.yaml", []byte(m.Data["settings.yaml"])); err != nil {
 			t.Errorf("%q: %v", set, err)
 		}
-		d := all["Deployment"].(*appsv1.Deployment)
-		command, rest, err := cli.New(io.Discard, io.Discard).Find(d.Spec.Template.Spec.Containers[0].Args)
-		if err == nil {
-			err = command.ParseFlags(rest)
+		starts := map[string][]string{"injector": all["Deployment"].(*appsv1.Deployment).Spec.Template.Spec.Containers[0].Args}
+		if c, ok := all["CronJob"].(*batchv1.CronJob); ok {
+			starts["clean"] = c.Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args
+		} else if len(set) > 0 && set[0] == "clean.enabled=true" {
+			t.Errorf("%q: no CronJob", set)
 		}
-		if err != nil || command.Name() != "injector" {
-			t.Errorf("%q: %v", set, err)
+		for name, args := range starts {
+			command, rest, err := cli.New(io.Discard, io.Discard).Find(args)
+			if err == nil {
+				err = command.ParseFlags(rest)
+			}
+			if err != nil || command.Name() != name {
+				t.Errorf("%q: %q: %v", set, args, err)
+			}
 		}
 	}
 }
@@ -140,7 +147,7 @@ func TestChartRefusesWrongValues(t *testing.T) {
 	for set, said := range map[string]string{
 		"replica=3": "replica", "replicas=0": "replicas", "image.tag=a b": "tag", "image.name=x": "name", "webhook.failurePolicy=Maybe": "failurePolicy",
 		"webhook.timeoutSeconds=60": "timeoutSeconds", "settings.identiti.source=consul": "identiti", "settings.inject=everything": "inject",
-		"clean.schedule=often": "schedule", "webhook.excludedNamespaces={mine}": "excludedNamespaces", "logLevel=loud": "logLevel",
+		"clean.schedule=often": "schedule", "clean.criticalFor=10": "criticalFor", "webhook.excludedNamespaces={mine}": "excludedNamespaces", "logLevel=loud": "logLevel",
 	} {
 		if _, problem := rendered(t, set); !strings.Contains(problem, said) || !strings.Contains(problem, "schema") {
 			t.Errorf("--set %s: %q", set, problem)
