@@ -191,6 +191,9 @@ func registeredUpstreams(c *config.Config, l *config.Listener) (all []consul.Reg
 		if out.Direction != config.Outbound || s == nil || len(s.Discovery) != 1 || s.Discovery[0].Consul == nil {
 			continue
 		}
+		if len(out.Address) == 0 { // called by captured addresses alone
+			continue
+		}
 		if _, err := netip.ParseAddrPort(out.Address[0]); err != nil || strings.HasSuffix(out.Address[0], ":0") || !sameIdentity(s, l) {
 			continue
 		}

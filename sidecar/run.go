@@ -133,12 +133,17 @@ func (s *Sidecar) start() error {
 	}
 	s.ready.Store(true)
 	now := time.Now()
-	s.applying.Lock()
-	s.register(s.current())
-	s.applying.Unlock()
+	s.registerFirst()
 	s.log.Info("ready", "took", now.Sub(began).Round(10*time.Microsecond).String(), "after_identity", now.Sub(identified).Round(10*time.Microsecond).String(), "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()), "engine", s.engine.Kind().String(),
 		"connections", d.Connections, "descriptors", d.Limit, "descriptors_reserved", d.Reserve)
 	return nil
+}
+
+// registerFirst registers what the configuration in force says.
+func (s *Sidecar) registerFirst() {
+	s.applying.Lock()
+	defer s.applying.Unlock() // also where it panics: finish takes the lock, too
+	s.register(s.current())
 }
 
 // awaitEndpoints waits for the first endpoints of the services named, or of all.
