@@ -6,20 +6,6 @@ import (
 	"strings"
 )
 
-// settings replace those of deploy/kubernetes: identities of SPIRE through a directory of the
-// node, and an access log to look at.
-const settings = `
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: larboard-injector, namespace: larboard-system}
-data:
-  settings.yaml: |
-    image: larboard/larboard:dev
-    identity: {source: spiffe-hostpath, upstream_id: "spiffe://example.test/ns/{namespace}/sa/{service}"}
-    config: |
-      access_log: {path: stdout, format: json}
-`
-
 // workload describes one application in a namespace of the mesh.
 type workload struct {
 	name        string

@@ -24,12 +24,12 @@ import (
 // their identities from SPIRE and know each other through Consul.
 func TestNode(t *testing.T) {
 	c := startCluster(t)
-	c.install(settings)
+	c.walk("The injector")
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T)
-	}{{"mesh", c.testMesh}, {"rollout", c.testRollout}, {"jobs", c.testJobs}, {"probes", c.testProbes},
-		{"killed", c.testKilled}, {"last calls", c.testLastCalls}} {
+	}{{"mesh", c.testMesh}, {"rollout", c.testRollout}, {"jobs", c.testJobs}, {"probes", c.testProbes}, {"capture", c.testCapture},
+		{"killed", c.testKilled}, {"last calls", c.testLastCalls}, {"walkthrough", c.testWalkthrough}} {
 		t.Run(test.name, test.run)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"testing"
 
@@ -33,19 +32,6 @@ func startCluster(t testing.TB) cluster {
 	c.Import(real.NodeImage{Name: appImage, Files: map[string]string{"/app": app, "/larboard-for-tests": proxy}, Entrypoint: []string{"/app"}, User: "1000:1000"})
 	c.Mesh()
 	return c
-}
-
-// install installs the injector as its manifests say, and settings, which it reads at its start.
-func (c cluster) install(settings string) {
-	c.t.Helper()
-	manifests, err := os.ReadFile("../../deploy/kubernetes/larboard.yaml")
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.Apply(string(manifests))
-	c.Apply(settings)
-	c.Kubectl("", "-n", "larboard-system", "rollout", "restart", "deployment/larboard-injector")
-	c.Kubectl("", "-n", "larboard-system", "rollout", "status", "deployment/larboard-injector", "--timeout=120s")
 }
 
 // with is c for a subtest.
