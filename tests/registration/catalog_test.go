@@ -141,3 +141,27 @@ workload: {service: web, address: %q, listen: 127.0.0.1:0, intentions: true, hea
 	serveAt(t, local)
 	await(t, agent, "connect", "web", 1, "passing")
 }
+
+// A reload takes the registration from the agent to the catalog and back, and leaves nothing where it was.
+func TestReloadChangesTheHolder(t *testing.T) {
+	t.Parallel()
+	agent := real.Consul(t, real.ConsulOptions{})
+	config := inCatalog(agent, workload(t, "web"), freeAddress(t), "")
+	elsewhere := strings.Replace(config, "through: catalog, node: pod-web-7, ", "", 1)
+	web := run(t, config)
+	await(t, agent, "connect", "web", 1, "passing")
+	for _, step := range []struct{ config, node string }{{elsewhere, "real"}, {config, "pod-web-7"}} {
+		web.reload(step.config)
+		eventually(t, "it is registered on the node "+step.node, func() error {
+			all := append(find(t, agent, "connect", "web"), find(t, agent, "service", "web")...)
+			if len(all) != 2 || all[0].Node.Node != step.node || all[1].Node.Node != step.node {
+				return fmt.Errorf("there are %+v", all)
+			}
+			return nil
+		})
+		await(t, agent, "connect", "web", 1, "passing")
+	}
+	if n := len(sessions(t, agent)); n != 1 {
+		t.Errorf("there are %d sessions", n)
+	}
+}

@@ -16,7 +16,7 @@ func throughAgent(agent *real.ConsulAgent, local, id string) string {
 	return fmt.Sprintf(`
 consul: {address: %q}
 identity: {consul: {}}
-workload: {service: web, address: %q, listen: 127.0.0.1:0, intentions: true, register: {id: %s, ttl: 1s, deregister_after: 0}}
+workload: {service: web, address: %q, listen: 127.0.0.1:0, intentions: true, register: {id: %s, ttl: 6s, deregister_after: 0}}
 `, agent.Address, local, id)
 }
 
@@ -196,4 +196,36 @@ func sessions(t *testing.T, agent *real.ConsulAgent) (ids []string) {
 		ids = append(ids, s.ID)
 	}
 	return ids
+}
+
+// What an agent holds that lives elsewhere is left to it where it cannot be asked; when its host is gone, the
+// catalog is what is left.
+func TestCleanAfterAHostIsGone(t *testing.T) {
+	t.Parallel()
+	cluster := real.ConsulCluster(t, 3)
+	asked, host := cluster.Leader(), cluster.Follower()
+	run(t, throughAgent(host, workload(t, "web"), "a")).awaitThenKill(host)
+	eventually(t, "the leader hears that it is silent", func() error {
+		all := find(t, asked, "connect", "web")
+		if len(all) != 1 {
+			return fmt.Errorf("it knows %d", len(all))
+		}
+		if _, said := all[0].state(); !strings.Contains(said, "TTL expired") {
+			return fmt.Errorf("%s", said)
+		}
+		return nil
+	})
+	if code, s := cleanJSON(t, asked, "--once", "--critical-for", "0s"); code != 1 || len(s.Due) != 2 || !strings.Contains(s.Due[0].Error, "clean there, too") {
+		t.Errorf("exit code %d, %+v", code, s)
+	}
+	host.Kill()
+	eventually(t, "the host is known to be gone, and what it held is removed", func() error {
+		if _, s := cleanJSON(t, asked, "--once", "--critical-for", "0s"); len(s.Due) != 2 || !s.Due[0].Removed || !s.Due[1].Removed || s.Due[0].Through != "catalog" {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	if left := len(find(t, asked, "connect", "web")) + len(find(t, asked, "service", "web")); left != 0 {
+		t.Errorf("%d instances are left", left)
+	}
 }

@@ -36,6 +36,7 @@ const patience = 90 * time.Second
 // proxy is a running `larboard run`.
 type proxy struct {
 	t    *testing.T
+	file string
 	cmd  *exec.Cmd
 	log  *output
 	done chan error
@@ -78,7 +79,7 @@ func run(t *testing.T, config string) *proxy {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{t: t, cmd: larboard(t, "run", "-c", file), log: &output{}, done: make(chan error, 1)}
+	p := &proxy{t: t, file: file, cmd: larboard(t, "run", "-c", file), log: &output{}, done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -100,6 +101,15 @@ func (p *proxy) kill() {
 		p.t.Fatal(err)
 	}
 	<-p.done
+}
+
+// reload has it read another configuration.
+func (p *proxy) reload(config string) {
+	p.t.Helper()
+	if err := os.WriteFile(p.file, []byte(config), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	p.cmd.Process.Signal(syscall.SIGHUP)
 }
 
 // stop ends it politely.
