@@ -43,33 +43,56 @@ func (f *file) changeCompose() {
 	}
 	before, after := mapping(), mapping()
 	meshed := map[string]bool{}
+	apps := mapping()
 	for i := 0; i+1 < len(services.Content); i += 2 {
+		name, n := services.Content[i].Value, services.Content[i+1]
+		if sidecarFor(n) != "" {
+			continue
+		}
 		s := &composeService{
-			file: f, name: services.Content[i].Value, key: services.Content[i], n: services.Content[i+1],
+			file: f, name: name, key: services.Content[i], n: original(name, n),
 			services: services, volumes: yamltext.Get(d.Root, "volumes"), problems: len(f.problems),
 		}
 		s.labels = f.takeLabels(s.name, s.n)
-		if s.labels["sidecar-for"] != nil {
-			continue
-		}
 		is := s.sidecar()
 		was := yamltext.Get(services, s.sidecarName())
-		if is == nil && was != nil && textOf(f.takeLabels(s.sidecarName(), was)["sidecar-for"]) != s.name {
-			was = nil // somebody else's
+		if is == nil && sidecarFor(was) != s.name {
+			was = nil // somebody else's, if there is any
 		}
 		meshed[s.sidecarName()] = is != nil
 		put(before, s.sidecarName(), was)
 		put(after, s.sidecarName(), is)
+		put(before, name, n)
+		if is != nil && s.order() == orderBefore {
+			put(apps, name, s.behind())
+		} else {
+			put(apps, name, s.n)
+		}
 		s.note(was, is)
 	}
 	f.orphans(services, meshed, before)
-	f.dependents(services, meshed, before, after)
+	for i := 0; i+1 < len(apps.Content); i += 2 {
+		put(after, apps.Content[i].Value, dependent(apps.Content[i+1], meshed))
+	}
 	if len(f.problems) > 0 {
 		return
 	}
 	if err := d.Patch([]any{"services"}, before, after); err != nil {
 		f.report(d.Root, "services", "%v", err)
 	}
+}
+
+// sidecarFor is the service that n was added for; "": n is no sidecar of ours.
+func sidecarFor(n *yaml.Node) string {
+	labels := yamltext.Get(n, "labels")
+	if labels != nil && labels.Kind == yaml.SequenceNode {
+		for _, one := range labels.Content {
+			if of, ok := strings.CutPrefix(textOf(one), sidecarLabel+"="); ok {
+				return of
+			}
+		}
+	}
+	return textOf(yamltext.Get(labels, sidecarLabel))
 }
 
 func put(m *yaml.Node, key string, value *yaml.Node) {
@@ -105,7 +128,7 @@ func (s *composeService) note(was, is *yaml.Node) {
 func (f *file) orphans(services *yaml.Node, meshed map[string]bool, before *yaml.Node) {
 	for i := 0; i+1 < len(services.Content); i += 2 {
 		name, n := services.Content[i].Value, services.Content[i+1]
-		of := textOf(f.takeLabels(name, n)["sidecar-for"])
+		of := sidecarFor(n)
 		if _, known := meshed[name]; of == "" || known && of+"-larboard" == name {
 			continue
 		}
@@ -114,18 +137,16 @@ func (f *file) orphans(services *yaml.Node, meshed map[string]bool, before *yaml
 	}
 }
 
-// dependents has who depends on a service depend on its sidecar, too.
-func (f *file) dependents(services *yaml.Node, meshed map[string]bool, before, after *yaml.Node) {
-	for i := 0; i+1 < len(services.Content); i += 2 {
-		name, n := services.Content[i].Value, services.Content[i+1]
-		was := yamltext.Get(n, "depends_on")
-		if was == nil || f.takeLabels(name, n)["sidecar-for"] != nil {
-			continue
+// dependent is n that depends on the sidecars of those whom it depends on, too.
+func dependent(n *yaml.Node, meshed map[string]bool) *yaml.Node {
+	out := *n
+	out.Content = slices.Clone(n.Content)
+	for i := 0; i+1 < len(out.Content); i += 2 {
+		if out.Content[i].Value == "depends_on" {
+			out.Content[i+1] = depending(out.Content[i+1], meshed)
 		}
-		is := depending(was, meshed)
-		put(before, name, mapping("depends_on", was))
-		put(after, name, mapping("depends_on", is))
 	}
+	return &out
 }
 
 // depending is a depends_on with the sidecars that there are, and without those that are no more.
@@ -163,13 +184,17 @@ func (s *composeService) sidecar() *yaml.Node {
 	if s.file.options.Uninject || len(s.labels) == 0 || !s.truth("inject", true) {
 		return nil
 	}
-	if was := yamltext.Get(s.services, s.sidecarName()); was != nil && textOf(s.file.takeLabels(s.sidecarName(), was)["sidecar-for"]) != s.name {
+	if was := yamltext.Get(s.services, s.sidecarName()); was != nil && sidecarFor(was) != s.name {
 		s.problem(was, "a service %s is there already, and is none of ours: it lacks the label %s: %s", s.sidecarName(), sidecarLabel, s.name)
 		return nil
 	}
 	s.oneContainer()
 	text := s.proxyConfig()
 	mode, depends := s.network()
+	order := s.order()
+	if order == orderBefore {
+		mode = ""
+	}
 	n := mapping(
 		"image", cmp.Or(textOf(s.labels["image"]), s.file.options.Image),
 		"network_mode", mode,
@@ -189,6 +214,9 @@ func (s *composeService) sidecar() *yaml.Node {
 		"mem_limit", bare(s.labels["memory-limit"]),
 		"labels", mapping(sidecarLabel, s.name),
 	)
+	if order == orderBefore {
+		s.takeNetwork(n)
+	}
 	if len(s.file.problems) > s.problems {
 		return nil
 	}
@@ -244,8 +272,8 @@ func (s *composeService) network() (mode string, depends *yaml.Node) {
 		s.problem(given, "network_mode none leaves nothing to call or to be called through")
 	case mode == "" || mode == "bridge":
 		mode = "service:" + s.name
-		fallthrough
-	default:
+	}
+	if s.labels["order"] == nil || s.labels["order"].Value == orderAfter {
 		put(depends, s.name, mapping("condition", "service_started"))
 	}
 	names := list(s.value("depends-on"))
@@ -263,6 +291,9 @@ func (s *composeService) network() (mode string, depends *yaml.Node) {
 			condition = "service_healthy"
 		}
 		put(depends, name, mapping("condition", condition))
+	}
+	if len(depends.Content) == 0 {
+		depends = nil
 	}
 	return mode, depends
 }

@@ -38,6 +38,7 @@ func Labels() []Label {
 		{"identity", "`spiffe`, `consul`, `files`, `dev`", "`spiffe`", "where the proxy's certificate comes from"},
 		{"identity-volume", "a volume's name, or a path of the host", "`/run/spire/sockets` for `spiffe`", "the directory with SPIRE's `agent.sock`; with `tls.crt`, `tls.key` and `ca.crt` for `files`; with the state of the development authority for `dev`"},
 		{"trust-domain", "a name", "", "that of the identity `dev`"},
+		{"order", "`after`, `before`", "`after`", "whether the proxy starts after its application and ends before it, or the other way round"},
 		{"depends-on", "names of services", "", "what the proxy waits for beside its application, where it is in this file, the agent of Consul"},
 		{"user", "`1337`, `1337:1337`", "`1337:1337`", "the proxy's user and group: SPIRE's agent may tell workloads apart by it"},
 		{"image", "an image", "`${LARBOARD_IMAGE:-larboard/larboard:VERSION}`", "the proxy's image"},
@@ -80,9 +81,6 @@ func (f *file) takeLabels(service string, n *yaml.Node) labels {
 			key, value, _ := strings.Cut(textOf(one), "=")
 			take(key, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}, one)
 		}
-	}
-	if found["sidecar-for"] != nil {
-		return found
 	}
 	var names []string
 	for _, l := range Labels() {

@@ -229,6 +229,8 @@ func TestProblems(t *testing.T) {
 		{"nobody to wait for", "f.yaml", labelled("larboard.depends-on: spire"), `f.yaml:7:28: services.web: there is no service "spire" to wait for`},
 		{"a sidecar of somebody else", "f.yaml", labelled("larboard.log-level: info\n  web-larboard: {image: x}"), `f.yaml:8:17: services.web: a service web-larboard is there already, and is none of ours`},
 		{"several containers", "f.yaml", labelled("larboard.log-level: info\n    scale: 3"), `f.yaml:8:12: services.web: has 3 containers, and a sidecar can stand beside one only`},
+		{"an order", "f.yaml", labelled("larboard.order: first"), `f.yaml:7:23: services.web: the label larboard.order: "first" is neither before nor after`},
+		{"an order that the network forbids", "f.yaml", labelled("larboard.order: before\n    network_mode: host"), `f.yaml:8:19: services.web: with the label larboard.order: before the network is the proxy's, and network_mode cannot stand here`},
 		{"no port at all", "f.yaml", "services:\n  web:\n    labels: [larboard.service=web]\n", `f.yaml:2:3: services.web: nothing says at which port the application listens`},
 		{"two documents", "f.yaml", "services: {}\n---\nservices: {}\n", "f.yaml:3:1: a second document begins here; such a file holds one"},
 		{"no HCL", "f.hcl", "service {\n  name = \n}\n", "f.hcl:3:1: not HCL: "},

@@ -31,8 +31,7 @@ func (s *composeService) proxyConfig() string {
 	root := mapping(
 		"admin", mapping("address", loopback(adminPort)),
 		"log", mappingOrNone("level", s.value("log-level")),
-		// The application's end comes after the proxy's: waiting for it would be in vain.
-		"drain", mapping("outbound", config.UntilInbound),
+		"drain", s.drain(),
 		"consul", mapping("address", cmp.Or(s.value("consul-address"), consulAddress)),
 		"identity", s.identityNode(),
 	)
@@ -56,6 +55,14 @@ func (s *composeService) proxyConfig() string {
 	return text
 }
 
+// drain: where the application's end comes after the proxy's, waiting for it would be in vain.
+func (s *composeService) drain() *yaml.Node {
+	if l := s.labels["order"]; l != nil && l.Value == orderBefore {
+		return nil
+	}
+	return mapping("outbound", config.UntilInbound)
+}
+
 func mappingOrNone(key, value string) *yaml.Node {
 	if value == "" {
 		return nil
@@ -68,7 +75,7 @@ func (s *composeService) identityNode() *yaml.Node {
 	case "spiffe":
 		return mapping("spiffe", mapping("socket", "unix://"+spiffeDir+"/agent.sock"))
 	case "consul":
-		return mapping("consul", flow(mapping()))
+		return mapping("consul", mapping("service", cmp.Or(s.value("service"), s.name)))
 	case "files":
 		return mapping("files", mapping("cert", identityDir+"/tls.crt", "key", identityDir+"/tls.key", "bundle", identityDir+"/ca.crt"))
 	case "dev":

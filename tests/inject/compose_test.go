@@ -27,7 +27,7 @@ func TestDockerComposeTakesIt(t *testing.T) {
 				t.Fatalf("%+v", got)
 			}
 			is := canonical(t, compose, dir)
-			if count := strings.Count(is, "larboard.sidecar-for:"); count < 2 || !strings.Contains(is, "drain:") {
+			if count := strings.Count(is, "larboard.sidecar-for:"); count < 2 || !strings.Contains(is, "identity:") {
 				t.Errorf("%d sidecars:\n%s", count, is)
 			}
 			if got := larboard(t, binary, dir, "inject", "-f", "docker-compose.yaml", "--in-place", "--uninject"); got.code != 0 {

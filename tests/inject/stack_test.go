@@ -33,6 +33,7 @@ services:
     labels:
       larboard.upstreams: stock:9191/http
       larboard.identity: consul
+      larboard.order: before
       larboard.config: |
         log: {format: json}
         access_log: {path: stdout, format: json}
@@ -74,7 +75,7 @@ func TestStack(t *testing.T) {
 			return nil
 		})
 	}
-	url := "http://" + s.Address("web", 8080) + "/"
+	url := "http://" + s.Address("web-larboard", 8080) + "/"
 	eventually(t, "web calls stock", func() error {
 		text, err := get(t.Context(), url)
 		if err == nil && !strings.Contains(text, "stock") {

@@ -1,6 +1,7 @@
 package yamltext
 
 import (
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -35,6 +36,7 @@ func (p *patcher) blockMapping(n, before, after *yaml.Node) bool {
 		key, value := n.Content[2*i], n.Content[2*i+1]
 		was, is := Get(before, key.Value), Get(after, key.Value)
 		switch {
+		case !kept[i] && p.rename(key, value, &added): // another key for the same
 		case !kept[i] && len(added) > 0: // what comes takes the place of what goes
 			entry := added[0]
 			added = added[1:]
@@ -88,6 +90,21 @@ func (p *patcher) cutEntry(n *yaml.Node, kept []bool, i int) bool {
 		}
 		if j > 0 {
 			return false
+		}
+	}
+	return false
+}
+
+// rename gives a value that stays the key that one of added has for it, where there is one.
+func (p *patcher) rename(key, value *yaml.Node, added *[]*yaml.Node) bool {
+	current, err := Resolved(value)
+	if err != nil {
+		return false
+	}
+	for i, entry := range *added {
+		if Equal(entry.Content[1], current) && p.scalar(key, entry.Content[0], false) {
+			*added = slices.Delete(slices.Clone(*added), i, i+1)
+			return true
 		}
 	}
 	return false
