@@ -105,6 +105,13 @@ func (d *departure) gone() bool {
 	return d.absent
 }
 
+// say tells of a workload that has not gone by the deadline.
+func (d *departure) say(deadline time.Time) {
+	if time.Now().After(deadline) && !d.gone() {
+		d.sidecar.log.Warn("the workload has not gone: outbound ends before it", "workload", d.address)
+	}
+}
+
 // refuses reports whether nobody listens at address.
 func refuses(address string) bool {
 	network := "tcp"

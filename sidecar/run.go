@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/larboard-proxy/larboard/observability/metrics"
 )
 
 const (
@@ -132,9 +134,10 @@ func (s *Sidecar) start() error {
 		return err
 	}
 	s.ready.Store(true)
-	now := time.Now()
+	took := startup{identified.Sub(began), time.Since(identified)}
+	s.started.Store(&took)
 	s.registerFirst()
-	s.log.Info("ready", "took", now.Sub(began).Round(10*time.Microsecond).String(), "after_identity", now.Sub(identified).Round(10*time.Microsecond).String(), "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()), "engine", s.engine.Kind().String(),
+	s.log.Info("ready", "took", (took.identity + took.ready).Round(10*time.Microsecond).String(), "after_identity", took.ready.Round(10*time.Microsecond).String(), "listeners", len(c.Listeners), "services", len(c.Services), "loops", len(s.engine.Loops()), "engine", s.engine.Kind().String(),
 		"connections", d.Connections, "descriptors", d.Limit, "descriptors_reserved", d.Reserve)
 	return nil
 }
@@ -144,6 +147,20 @@ func (s *Sidecar) registerFirst() {
 	s.applying.Lock()
 	defer s.applying.Unlock() // also where it panics: finish takes the lock, too
 	s.register(s.current())
+}
+
+// startup is how long a start took: until the identity was there or no longer waited for,
+// and from then until ready.
+type startup struct{ identity, ready time.Duration }
+
+// registerStart feeds the metric of how long the start took.
+func (s *Sidecar) registerStart() {
+	s.metrics.Register(metrics.StartDuration, func(emit metrics.Emit) {
+		if took := s.started.Load(); took != nil {
+			emit(took.identity.Seconds(), "identity")
+			emit(took.ready.Seconds(), "ready")
+		}
+	})
 }
 
 // awaitEndpoints waits for the first endpoints of the services named, or of all.

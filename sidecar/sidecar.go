@@ -81,7 +81,8 @@ type Sidecar struct {
 	descriptors atomic.Pointer[Descriptors] // the budget of the configuration in force
 
 	ready    atomic.Bool
-	leaving  atomic.Bool // see Leave
+	started  atomic.Pointer[startup] // nil before it is ready
+	leaving  atomic.Bool             // see Leave
 	stopping atomic.Bool
 	stopped  context.Context // ends when Stop is called
 	stopNow  context.CancelFunc

@@ -65,7 +65,8 @@ func (s *Sidecar) drain(ctx context.Context) bool {
 		return s.proxy.Active(true) == 0
 	})
 	workload.end()
-	until(deadline, func() bool { return workload.gone() })
+	until(deadline, workload.gone)
+	workload.say(deadline)
 	s.proxy.Drain(false)
 	until(deadline, func() bool { return s.proxy.Active(true)+s.proxy.Active(false) == 0 })
 	left := s.proxy.Active(true) + s.proxy.Active(false)

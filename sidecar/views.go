@@ -250,6 +250,7 @@ func (s *Sidecar) registerGauges() {
 	s.registerAccessLogs()
 	s.registerLimits()
 	s.registerPresence()
+	s.registerStart()
 	s.registerEngine()
 }
 

@@ -50,6 +50,7 @@ const (
 	IntentionsAge
 	IdentityExpiry
 	ConsulRegistered
+	StartDuration
 	AccessLogDropped
 	AccessLogLines
 	Exports
@@ -181,6 +182,8 @@ var instruments = [instrumentCount]Info{
 		"When the certificate in use expires, in Unix time."},
 	ConsulRegistered: {"larboard_consul_registered", Gauge, []string{"service", "id"},
 		"1 while Consul holds the registration and takes its reports, else 0."},
+	StartDuration: {"larboard_start_seconds", Gauge, []string{"phase"},
+		"How long the start took: identity, until there was one or no longer waited for; ready, from then on."},
 	AccessLogDropped: {"larboard_access_log_dropped_total", Counter, nil,
 		"Access log lines lost because the ring was full or the sink failed."},
 	Spans: {"larboard_spans_total", Counter, []string{"result"},

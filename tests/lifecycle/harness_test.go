@@ -236,6 +236,21 @@ func (p *proxy) view(path string, into any) error {
 	return json.Unmarshal(body, into)
 }
 
+// metrics are those of the moment.
+func (p *proxy) metrics() string {
+	p.t.Helper()
+	resp, err := p.client.Get("http://localhost/metrics")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(body)
+}
+
 // address of a listener as bound.
 func (p *proxy) address(listener string) string {
 	p.t.Helper()

@@ -29,6 +29,15 @@ func TestReadySoonAfterTheIdentity(t *testing.T) {
 		if least == 0 || d < least {
 			least = d
 		}
+		var phases []string
+		for line := range strings.Lines(p.metrics()) {
+			if strings.HasPrefix(line, "larboard_start_seconds{") {
+				phases = append(phases, line)
+			}
+		}
+		if len(phases) != 2 {
+			t.Errorf("metrics of the start: %q", phases)
+		}
 		p.cmd.Process.Kill()
 		<-p.exited
 	}
