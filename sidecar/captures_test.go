@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,24 +22,45 @@ import (
 type captureRig struct {
 	captures
 	t     *testing.T
+	play  sync.Mutex // guards what follows
 	told  []proxy.Captures
 	hosts map[string][]netip.Addr // nil: names fail
 	here  []netip.Addr
-	asked int
 }
 
 func newCaptureRig(t *testing.T) *captureRig {
 	r := &captureRig{t: t, hosts: map[string][]netip.Addr{}, here: addrs("10.9.0.1")}
-	r.captures.init(func(c proxy.Captures) { r.told = append(r.told, c) }, slog.New(slog.DiscardHandler))
+	r.captures.init(func(c proxy.Captures) { r.set(func() { r.told = append(r.told, c) }) }, slog.New(slog.DiscardHandler))
 	r.resolve = func(_ context.Context, name string) ([]netip.Addr, error) {
-		r.asked++
+		r.play.Lock()
+		defer r.play.Unlock()
 		if r.hosts == nil {
 			return nil, errors.New("no such host")
 		}
 		return slices.Clone(r.hosts[name]), nil
 	}
-	r.local = func() ([]netip.Addr, error) { return slices.Clone(r.here), nil }
+	r.local = func() ([]netip.Addr, error) {
+		r.play.Lock()
+		defer r.play.Unlock()
+		return slices.Clone(r.here), nil
+	}
 	return r
+}
+
+func (r *captureRig) set(f func()) {
+	r.play.Lock()
+	defer r.play.Unlock()
+	f()
+}
+
+// last is what the proxy was told last.
+func (r *captureRig) last() (c proxy.Captures) {
+	r.set(func() {
+		if len(r.told) > 0 {
+			c = r.told[len(r.told)-1]
+		}
+	})
+	return c
 }
 
 func addrs(texts ...string) (all []netip.Addr) {
@@ -61,11 +83,8 @@ func (r *captureRig) load(text string) {
 
 // table is what the proxy was told last, in words.
 func (r *captureRig) table() string {
-	if len(r.told) == 0 {
-		return ""
-	}
 	var lines []string
-	last := r.told[len(r.told)-1]
+	last := r.last()
 	for _, side := range []struct {
 		name string
 		all  []proxy.CapturedAddress
@@ -96,7 +115,7 @@ upstreams:
 - {service: stock, captures: ["10.0.0.1:80", "10.0.0.2"]}
 `)
 	r.want("literal", "out 10.0.0.1/32 80 api\nout 240.0.0.0/24 0 api\nout * 9092 api\nout 10.0.0.2/32 0 stock\nin * 8000 inbound")
-	if here := r.told[0].Local; !slices.Equal(here, addrs("10.9.0.1")) {
+	if here := r.last().Local; !slices.Equal(here, addrs("10.9.0.1")) {
 		t.Errorf("local addresses: %v", here)
 	}
 	var claimed []string
@@ -133,14 +152,14 @@ func TestCaptureNames(t *testing.T) {
 		synctest.Wait()
 		r.want("resolved", "out 10.0.0.1/32 80 stock\nout 10.0.0.2/32 80 stock\nout fd00::1/128 80 stock\nin * 8000 inbound")
 
-		r.hosts["stock.shop.svc"] = addrs("10.0.0.3")
+		r.set(func() { r.hosts["stock.shop.svc"] = addrs("10.0.0.3") })
 		time.Sleep(resolveEvery + 2*time.Second)
 		synctest.Wait()
 		changed := "out 10.0.0.3/32 80 stock\nout 10.0.0.1/32 80 stock\nin * 8000 inbound"
 		r.want("resolved again", changed)
 
 		hosts := r.hosts
-		r.hosts = nil
+		r.set(func() { r.hosts = nil })
 		time.Sleep(5 * resolveEvery)
 		synctest.Wait()
 		r.want("the last good addresses stay", changed)
@@ -150,16 +169,15 @@ func TestCaptureNames(t *testing.T) {
 		r.load(text)
 		r.want("over a reload", changed)
 
-		r.hosts = hosts
-		r.hosts["stock.shop.svc"] = addrs("10.0.0.4")
+		r.set(func() { r.hosts, hosts["stock.shop.svc"] = hosts, addrs("10.0.0.4") })
 		time.Sleep(resolveAgain + 2*time.Second)
 		synctest.Wait()
 		r.want("and back", "out 10.0.0.4/32 80 stock\nout 10.0.0.1/32 80 stock\nin * 8000 inbound")
 
-		r.here = addrs("10.9.0.2")
+		r.set(func() { r.here = addrs("10.9.0.2") })
 		time.Sleep(localEvery + 2*time.Second)
 		synctest.Wait()
-		if here := r.told[len(r.told)-1].Local; !slices.Equal(here, addrs("10.9.0.2")) {
+		if here := r.last().Local; !slices.Equal(here, addrs("10.9.0.2")) {
 			t.Errorf("local addresses: %v", here)
 		}
 	})

@@ -129,6 +129,9 @@ func (p *proxied) end() {
 func (p *proxied) write(configuration string) {
 	p.t.Helper()
 	configuration += "\nadmin: {socket: admin}\naccess_log: {path: access.log, format: json}\n"
+	if engine := os.Getenv("LARBOARD_ENGINE"); engine != "" {
+		configuration += "engine: " + engine + "\n" // see `make test-goroutines`
+	}
 	writeFile(p.t, p.file, configuration)
 }
 
