@@ -23,7 +23,7 @@ const mostMegabytes = 40
 func TestImage(t *testing.T) {
 	t.Parallel()
 	real.Docker(t)
-	first, again := registry+"larboard/larboard:first", registry+"larboard/larboard:again"
+	first, again := made("larboard/larboard:first"), made("larboard/larboard:again")
 	dockerfile(t, "deploy/docker/Dockerfile", ".", "larboard", first)
 	dockerfile(t, "deploy/docker/Dockerfile", ".", "larboard", again, "--no-cache")
 	inspect := func(image, what string) string { return real.DockerRun(t, "image", "inspect", "-f", what, image) }

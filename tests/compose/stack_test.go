@@ -20,9 +20,11 @@ import (
 const (
 	root     = "../.."
 	patience = time.Minute
-	// registry is before the names of images made here, so that none that somebody has is replaced.
-	registry = "larboard.test/"
 )
+
+// made is the name of an image that is made here: the public one in a registry of this run's
+// own, so that none that somebody has is replaced.
+func made(name string) string { return fmt.Sprintf("larboard.test/%d/%s", os.Getpid(), name) }
 
 // eventually waits until a thing is so.
 func eventually(t *testing.T, what string, holds func() error) {
@@ -88,10 +90,10 @@ func start(t *testing.T) *stack {
 	t.Helper()
 	real.Docker(t)
 	v := map[string]string{
-		"LARBOARD_IMAGE": registry + "larboard/larboard:dev", "SHOP_IMAGE": registry + "larboard/shop:dev",
-		"CONSUL_IMAGE": registry + "hashicorp/consul:1.22", "PROMETHEUS_IMAGE": registry + "prom/prometheus:v2",
-		"SPIRE_SERVER_IMAGE": registry + "spiffe/spire-server:1.13.3", "SPIRE_AGENT_IMAGE": registry + "spiffe/spire-agent:1.13.3",
-		"JAEGER_IMAGE": registry + "jaegertracing/jaeger:2.13.0",
+		"LARBOARD_IMAGE": made("larboard/larboard:dev"), "SHOP_IMAGE": made("larboard/shop:dev"),
+		"CONSUL_IMAGE": made("hashicorp/consul:1.22"), "PROMETHEUS_IMAGE": made("prom/prometheus:v2"),
+		"SPIRE_SERVER_IMAGE": made("spiffe/spire-server:1.13.3"), "SPIRE_AGENT_IMAGE": made("spiffe/spire-agent:1.13.3"),
+		"JAEGER_IMAGE": made("jaegertracing/jaeger:2.13.0"),
 		"LOAD_RATE":    "60", "WEB_PORT": "0", "LOAD_PORT": "0", "CONSUL_PORT": "0", "PROMETHEUS_PORT": "0", "JAEGER_PORT": "0",
 	}
 	dockerfile(t, "deploy/docker/Dockerfile", ".", "larboard", v["LARBOARD_IMAGE"])
