@@ -44,7 +44,7 @@ func TestConsulDefinitions(t *testing.T) {
 		}
 	}
 	proxies := []*proxy{sidecar(t, binary, agent.Address, "web"), sidecar(t, binary, agent.Address, "stock-1")}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	for {
 		err := asks(ctx, "http://"+bind+"/", "stock")

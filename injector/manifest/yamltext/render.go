@@ -104,12 +104,21 @@ func writeScalar(b *bytes.Buffer, n *yaml.Node) error {
 			}
 		}
 	}
-	text, err := json.Marshal(value)
-	if err != nil {
+	if err := encode(b, value); err != nil {
 		return fmt.Errorf("line %d: %w", n.Line, err)
 	}
-	b.Write(text)
 	return nil
+}
+
+// encode writes JSON without the escapes that are for web pages.
+func encode(b *bytes.Buffer, value any) error {
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(value)
+	if err == nil {
+		b.Truncate(b.Len() - 1) // the line break
+	}
+	return err
 }
 
 // oldTruth is what YAML 1.1 takes for truth values beyond true and false.
@@ -121,8 +130,7 @@ func mixed(word string) bool {
 }
 
 func writeValue(b *bytes.Buffer, text string) {
-	out, _ := json.Marshal(text) // of a text: no error
-	b.Write(out)
+	_ = encode(b, text) // of a text: no error
 }
 
 // style is how a document is written.

@@ -79,6 +79,7 @@ func TestPatch(t *testing.T) {
 		{"braces that become empty", "a: { b: 1 }\nc: 1\n", "{a: {b: 1}}", "{a: {}}", "a: {  }\nc: 1\n"},
 		{"JSON", "{\n  \"a\": {\n    \"b\": [\n      {\"x\": 1}\n    ]\n  }\n}\n", "{a: {b: [{x: 1}]}}", "{a: {b: [{x: 1}, {y: 2}], c: {d: e}}}", "{\n  \"a\": {\n    \"b\": [\n      {\"x\": 1},\n      {\n        \"y\": 2\n      }\n    ],\n    \"c\": {\n      \"d\": \"e\"\n    }\n  }\n}\n"},
 		{"JSON on a line", `{"a":{"b":[]}}`, "{a: {b: []}}", "{a: {b: [1], c: x}}", `{"a":{"b":[1], "c": "x"}}`},
+		{"JSON with signs", `{"a": "<b>"}`, "{a: <b>}", "{a: '<c> & d', e: '>'}", `{"a": "<c> & d", "e": ">"}`},
 		{"JSON with tabs", "{\n\t\"a\": {\n\t\t\"b\": 1\n\t}\n}", "{a: {b: 1}}", "{a: {b: 1, c: [1]}}", "{\n\t\"a\": {\n\t\t\"b\": 1,\n\t\t\"c\": [\n\t\t\t1\n\t\t]\n\t}\n}"},
 		{"a merged key is overridden", "x: &x {b: 1}\na:\n  <<: *x\n", "{a: {b: 1}}", "{a: {b: 2}}", "x: &x {b: 1}\na:\n  <<: *x\n  b: 2\n"},
 		{"an alias is written out where it changes", "x: &x {b: 1}\na: *x\n", "{a: {b: 1}}", "{a: {b: 2}}", "x: &x {b: 1}\na: {b: 2}\n"},
