@@ -17,6 +17,9 @@ import (
 // which Consul's DNS tells, or an instance by its own, and reaches it over mutual TLS.
 func TestConsul(t *testing.T) {
 	app, other := machines(t)
+	// Before Consul starts: it dies with the thread that has started it, and what is done inside a
+	// namespace ends its own.
+	serve(other, "shop", 8080)
 	consul := real.Consul(t, real.ConsulOptions{Socket: true, DNS: true})
 	socket := strings.TrimPrefix(consul.Address, "unix://")
 	for _, path := range []string{filepath.Dir(socket), socket} {
@@ -25,7 +28,6 @@ func TestConsul(t *testing.T) {
 		}
 	}
 	common := "consul: {address: " + consul.Address + "}\nidentity: {consul: {}}\ncapture: {outbound: true, inbound: true}\n"
-	serve(other, "shop", 8080)
 	consul.Intend("shop", real.Source{Name: "web", Action: "allow"})
 	register := func() {
 		consul.Register(real.Service{Name: "shop", Address: there, Port: 8080}, real.Service{Name: "shop-sidecar-proxy", Kind: "connect-proxy", Address: there, Port: 20000,
