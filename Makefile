@@ -13,7 +13,7 @@ ARCH    ?= $(shell $(GO) env GOARCH)
 # Packages that run on tasks, for the analyzer of the engine's rules.
 TASKS   = ./sidecar/http1 ./sidecar/http2/... ./sidecar/message ./sidecar/upstream ./sidecar/proxy
 # Packages in which goroutines or loops meet, for the race detector.
-RACE    = ./sidecar/... ./discovery/... ./observability/... ./policy/...
+RACE    = ./sidecar/... ./discovery/... ./injector/... ./observability/... ./policy/...
 # Clients and conformance tests of HTTP/2 and gRPC that the tests start.
 CLIENTS = h2spec grpc-interop-client grpc-interop-server ghz
 # What a Kubernetes for tests consists of.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -12,6 +13,12 @@ import (
 // that is newer than they are must get back what it has sent. Without this a patch would take it away.
 func carried(original, mutated []byte) ([]byte, error) {
 	var known corev1.Pod
+	strict := json.NewDecoder(bytes.NewReader(original))
+	strict.DisallowUnknownFields()
+	if strict.Decode(&known) == nil {
+		return mutated, nil // as nearly always: we know all
+	}
+	known = corev1.Pod{}
 	if err := json.Unmarshal(original, &known); err != nil {
 		return nil, err
 	}
@@ -64,15 +71,16 @@ func carry(original, before, after any) {
 	}
 }
 
-// sameAs is the index of the element of a list that is still this one: by its name, or as it
-// was; -1: none is.
+// sameAs is the index of the element of a list that is still this one: by its name, or without
+// one as it was; -1: none is.
 func sameAs(element any, list []any) int {
-	for i, other := range list {
-		if name := nameOf(element); name != nil && name == nameOf(other) || reflect.DeepEqual(element, other) {
-			return i
+	name := nameOf(element)
+	return slices.IndexFunc(list, func(other any) bool {
+		if name != nil {
+			return name == nameOf(other)
 		}
-	}
-	return -1
+		return reflect.DeepEqual(element, other)
+	})
 }
 
 func nameOf(element any) any {

@@ -83,6 +83,13 @@ func (f *fakeAPI) tell(kind, path string, object map[string]any) {
 	}
 }
 
+// counted is how many requests of a method for a path there were.
+func (f *fakeAPI) counted(request string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.count[request]
+}
+
 // setAway lets requests fail, and ends the watches.
 func (f *fakeAPI) setAway(away bool) {
 	f.mu.Lock()
@@ -98,8 +105,11 @@ func (f *fakeAPI) setAway(away bool) {
 
 // RoundTrip answers a request.
 func (f *fakeAPI) RoundTrip(r *http.Request) (*http.Response, error) {
-	if f.before != nil {
-		f.before(r.Method, r.URL.Path)
+	f.mu.Lock()
+	before := f.before
+	f.mu.Unlock()
+	if before != nil {
+		before(r.Method, r.URL.Path)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -32,12 +32,12 @@ func TestNamespaces(t *testing.T) {
 		expect := func(when, name, want string) {
 			t.Helper()
 			synctest.Wait()
-			asked := f.count["GET /api/v1/namespaces/"+name]
+			asked := f.counted("GET /api/v1/namespaces/" + name)
 			got, err := n.get(ctx, name)
 			if err != nil || got.Labels["larboard.io/inject"] != want {
 				t.Errorf("%s: %s is %v, %v; want %q", when, name, got, err, want)
 			}
-			if want != "" && f.count["GET /api/v1/namespaces/"+name] != asked {
+			if want != "" && f.counted("GET /api/v1/namespaces/"+name) != asked {
 				t.Errorf("%s: the API server was asked for %s", when, name)
 			}
 		}

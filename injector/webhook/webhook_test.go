@@ -33,7 +33,7 @@ type started struct {
 }
 
 // start runs an injector with a certificate in files and returns when it is ready.
-func start(t *testing.T, f *fakeAPI, change func(*Options)) *started {
+func start(t testing.TB, f *fakeAPI, change func(*Options)) *started {
 	t.Helper()
 	dir := t.TempDir()
 	ca := pki.New(t, "test authority")
@@ -58,7 +58,7 @@ func start(t *testing.T, f *fakeAPI, change func(*Options)) *started {
 }
 
 // free is a loopback address that nobody listens on at this moment.
-func free(t *testing.T) string {
+func free(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -68,7 +68,7 @@ func free(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func eventually(t *testing.T, what string, check func() error) {
+func eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
 	for late := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		err := check()
