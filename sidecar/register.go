@@ -125,6 +125,7 @@ func (s *Sidecar) present(c *config.Config, l *config.Listener) (consul.Present,
 		}
 		workload.Meta[consul.MetaProxy] = proxy.ID
 		workload.Watch(r.Local, checkOf(r.Check))
+		proxy.Unchecked = workload.Check == 0
 		out.Register = append(out.Register, workload)
 	}
 	out.Register = append(out.Register, proxy)

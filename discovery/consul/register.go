@@ -46,6 +46,10 @@ type Registration struct {
 	// ServiceID, Local and Upstreams are of a proxy: the instance that it stands before,
 	// whose state counts for it too, the instance's address (IP:port), and whom it calls.
 	ServiceID string
+	// Unchecked: no check of that instance is made, so that its state counts as good from the
+	// start. The agent may lose its first look at it, and looks again at a change of one of its
+	// checks only, or after a minute: until then the proxy would be critical.
+	Unchecked bool
 	Local     string
 	Upstreams []RegisteredUpstream
 }
@@ -151,7 +155,11 @@ func checks(r Registration) (all api.AgentServiceChecks) {
 		}
 	}
 	if r.Proxy && r.ServiceID != "" {
-		all = append(all, &api.AgentServiceCheck{Name: "workload", AliasService: r.ServiceID})
+		alias := &api.AgentServiceCheck{Name: "workload", AliasService: r.ServiceID}
+		if r.Unchecked {
+			alias.Status = api.HealthPassing
+		}
+		all = append(all, alias)
 	}
 	return all
 }
