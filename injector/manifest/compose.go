@@ -41,6 +41,9 @@ func (f *file) changeCompose() {
 		f.report(d.Root, "services", "is missing, or is no mapping")
 		return
 	}
+	if !f.unambiguous(services, "services") {
+		return
+	}
 	before, after := mapping(), mapping()
 	meshed := map[string]bool{}
 	apps := mapping()
@@ -59,7 +62,9 @@ func (f *file) changeCompose() {
 		if is == nil && sidecarFor(was) != s.name {
 			was = nil // somebody else's, if there is any
 		}
-		meshed[s.sidecarName()] = is != nil
+		if is != nil || was != nil {
+			meshed[s.sidecarName()] = is != nil
+		}
 		put(before, s.sidecarName(), was)
 		put(after, s.sidecarName(), is)
 		put(before, name, n)
@@ -132,6 +137,7 @@ func (f *file) orphans(services *yaml.Node, meshed map[string]bool, before *yaml
 		if _, known := meshed[name]; of == "" || known && of+"-larboard" == name {
 			continue
 		}
+		meshed[name] = false
 		put(before, name, n)
 		f.workloads = append(f.workloads, Workload{Line: services.Content[i].Line, Kind: "service", Name: of, Action: Restored, Reason: "there is no such service any more"})
 	}

@@ -112,6 +112,9 @@ func (f *file) changeDefinitions() {
 		f.report(d.Root, "", "%v", err)
 		return
 	}
+	if !f.unambiguous(root, "") {
+		return
+	}
 	found := 0
 	if one := yamltext.Get(root, "service"); one != nil {
 		found++

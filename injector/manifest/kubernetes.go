@@ -123,6 +123,9 @@ func (f *file) changeManifests(namespaces map[string]injector.Namespace) {
 // changePod does the pod of one object.
 func (f *file) changePod(o object, path []any, ns injector.Namespace) {
 	at := strings.TrimPrefix(fmt.Sprint(o.kind, " ", o.name), " ")
+	if !f.unambiguous(o.n, at) {
+		return
+	}
 	template := o.n
 	for _, step := range path {
 		if template = yamltext.Get(template, step.(string)); template == nil {

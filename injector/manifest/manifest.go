@@ -129,6 +129,15 @@ func (f *file) report(n *yaml.Node, path, format string, args ...any) {
 	f.problems = append(f.problems, p)
 }
 
+// unambiguous reports keys that stand in n twice, of which readers take one or the other.
+func (f *file) unambiguous(n *yaml.Node, path string) bool {
+	twice := repeated(n)
+	for _, key := range twice {
+		f.report(key, path, "%s is given twice", key.Value)
+	}
+	return len(twice) == 0
+}
+
 // open parses the file and finds out what it is.
 func (f *file) open() {
 	if f.options.Kind == Consul && !looksLikeJSON(f.input.Data) || strings.HasSuffix(f.input.Name, ".hcl") {

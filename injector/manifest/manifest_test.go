@@ -229,6 +229,8 @@ func TestProblems(t *testing.T) {
 		{"nobody to wait for", "f.yaml", labelled("larboard.depends-on: spire"), `f.yaml:7:28: services.web: there is no service "spire" to wait for`},
 		{"a sidecar of somebody else", "f.yaml", labelled("larboard.log-level: info\n  web-larboard: {image: x}"), `f.yaml:8:17: services.web: a service web-larboard is there already, and is none of ours`},
 		{"several containers", "f.yaml", labelled("larboard.log-level: info\n    scale: 3"), `f.yaml:8:12: services.web: has 3 containers, and a sidecar can stand beside one only`},
+		{"a key given twice", "f.yaml", labelled("larboard.port: none\n    image: y"), `f.yaml:8:5: services: image is given twice`},
+		{"a key of a pod given twice", "f.yaml", annotated("a: b") + "spec: {}\n", `f.yaml:10:1: Pod web: spec is given twice`},
 		{"an order", "f.yaml", labelled("larboard.order: first"), `f.yaml:7:23: services.web: the label larboard.order: "first" is neither before nor after`},
 		{"an order that the network forbids", "f.yaml", labelled("larboard.order: before\n    network_mode: host"), `f.yaml:8:19: services.web: with the label larboard.order: before the network is the proxy's, and network_mode cannot stand here`},
 		{"no port at all", "f.yaml", "services:\n  web:\n    labels: [larboard.service=web]\n", `f.yaml:2:3: services.web: nothing says at which port the application listens`},
@@ -273,9 +275,21 @@ func TestComposeIsRepaired(t *testing.T) {
 
 // An application that has gone takes its sidecar along.
 func TestComposeOrphan(t *testing.T) {
-	got := inject(t, "f.yaml", []byte("services:\n  a: {image: a}\n  web-larboard:\n    image: x\n    labels: {larboard.sidecar-for: web}\n"), options())
-	if want := "services:\n  a: {image: a}\n"; string(got.Data) != want {
+	got := inject(t, "f.yaml", []byte("services:\n  a: {image: a, depends_on: [b, web-larboard]}\n  b: {image: b}\n  web-larboard:\n    image: x\n    labels: {larboard.sidecar-for: web}\n"), options())
+	if want := "services:\n  a: {image: a, depends_on: [b]}\n  b: {image: b}\n"; string(got.Data) != want {
 		t.Errorf("got\n%s", got.Data)
+	}
+}
+
+// What somebody has written by hand stays, whatever its name.
+func TestComposeByHand(t *testing.T) {
+	const text = "services:\n  a: {image: a, depends_on: [web-larboard]}\n  web: {image: web}\n  web-larboard: {image: x}\n"
+	for _, uninject := range []bool{false, true} {
+		o := options()
+		o.Uninject = uninject
+		if got := inject(t, "f.yaml", []byte(text), o); got.Changed {
+			t.Errorf("uninject %v: got\n%s", uninject, got.Data)
+		}
 	}
 }
 

@@ -142,3 +142,18 @@ func list(text string) (all []string) {
 	}
 	return all
 }
+
+// repeated returns keys of n and below that stand in their mapping a second time.
+func repeated(n *yaml.Node) (all []*yaml.Node) {
+	seen := map[string]bool{}
+	for i, child := range n.Content {
+		if n.Kind == yaml.MappingNode && i%2 == 0 && child.Kind == yaml.ScalarNode {
+			if seen[child.Value] {
+				all = append(all, child)
+			}
+			seen[child.Value] = true
+		}
+		all = append(all, repeated(child)...)
+	}
+	return all
+}
