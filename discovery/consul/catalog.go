@@ -139,7 +139,23 @@ func (p *Presence) joinCatalog(ctx context.Context, want Present, state State) e
 		return err
 	}
 	p.catalog.session, p.catalog.node = id, want.Node
-	return nil
+	return p.heeded(ctx, want)
+}
+
+// heeded makes sure that the servers have set the checks by the session, which Consul does from 1.21 on. By
+// older ones an instance would never be found, and its death never be noticed.
+func (p *Presence) heeded(ctx context.Context, want Present) error {
+	checks, _, err := p.client.api.Health().Node(want.Node, p.client.read(ctx))
+	if err != nil {
+		return err
+	}
+	for _, c := range checks {
+		if c.CheckID == aliveCheck(want.id()) && c.Status == api.HealthPassing {
+			return nil
+		}
+	}
+	p.endSession(ctx)
+	return errors.New("these servers do not set checks by sessions, which Consul does from 1.21 on; register through an agent")
 }
 
 // catalogRegistration is r without its checks, in the words of the catalog.
