@@ -64,12 +64,18 @@ func TestOutboundServesUntilTheWorkloadHasGone(t *testing.T) {
 			t.Fatalf("while the port is open: %v", err)
 		}
 	}
+	open, err := net.Dial("tcp", out) // whatever happens to this test's time
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
 	l.Close()
-	for end := time.Now().Add(quietFor); time.Now().Before(end); {
+	for end := time.Now().Add(quietFor + 2*askWorkload); time.Now().Before(end); {
 		if err := fresh(out); err != nil {
 			t.Fatalf("after the port has closed: %v", err)
 		}
 	}
+	open.Close()
 	if err := r.wait(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
@@ -145,7 +151,7 @@ func TestAnApplicationIsAskedToEndAfterInbound(t *testing.T) {
 func TestAnApplicationIsAskedToEndInTime(t *testing.T) {
 	noLeaks(t)
 	app := newChild()
-	r := newSidecar(t, fmt.Sprintf(besideAnApplication, "300ms", "inbound", hangs(t), says(t, "far")), func(o *Options) { o.Application = app }).begin()
+	r := newSidecar(t, fmt.Sprintf(besideAnApplication, "3s", "inbound", hangs(t), says(t, "far")), func(o *Options) { o.Application = app }).begin()
 	r.awaitReady()
 	answer := ask(t, r.address("inbound"))
 	eventually(t, "the request to be under way", func() bool { return r.inflight("local") == 1 })

@@ -232,6 +232,7 @@ func TestIPv6Workload(t *testing.T) {
 func TestConnectionsAreBounded(t *testing.T) {
 	url := serve(t, always)
 	address := strings.TrimPrefix(url, "http://")
+	began := time.Now()
 	for range Connections + 5 {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
@@ -239,7 +240,6 @@ func TestConnectionsAreBounded(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	began := time.Now()
 	if status, _ := ask(t, "GET", url+"/live"); status != 200 {
 		t.Errorf("status %d", status)
 	}

@@ -99,7 +99,7 @@ func TestSignalsArePassedOn(t *testing.T) {
 func TestAStubbornApplication(t *testing.T) {
 	t.Parallel()
 	const stubborn = `trap "echo got TERM" TERM; echo up; while :; do sleep 0.02; done`
-	p := run(t, fmt.Sprintf(plain, "300ms"), nil, "sh", "-c", stubborn)
+	p := run(t, fmt.Sprintf(plain, "5s"), nil, "sh", "-c", stubborn)
 	says(t, p.process, "up\n")
 	p.signal(syscall.SIGTERM)
 	if code := p.code(); code != 137 || !contains(p.process, "got TERM") {

@@ -65,7 +65,9 @@ probes:
 		}
 		return nil
 	})
-	wants("/ready", 503, "starting")
+	if status, text := probe(t, address, "/ready"); status != 503 || text != "starting" && text != "no identity yet" {
+		t.Errorf("without an identity: %d %q", status, text)
+	}
 	starting.signal(syscall.SIGTERM)
 	if code := starting.code(); code != 0 {
 		t.Fatalf("exit code %d", code)

@@ -53,7 +53,7 @@ func TestNotReadyIsSaidWithItsReasons(t *testing.T) {
 	alone := run(t, nobody, nil)
 	eventually(t, "the admin interface answers", func() error { return alone.view("/healthz", nil) })
 	w := begin(t, nil, binary, "wait", "--admin", "unix://"+alone.admin, "--timeout", "200ms", "--", "echo", "started after all")
-	if code := w.code(); code != 1 || !contains(w, "not ready after 200ms: unix://"+alone.admin+": starting") || contains(w, "after all\n") {
+	if code := w.code(); code != 1 || !contains(w, "not ready after 200ms: unix://"+alone.admin+": ") || contains(w, "after all\n") {
 		t.Errorf("exit code %d\n%s", code, w.out.String())
 	}
 	// Told to end before it was ready, the application is never started.
