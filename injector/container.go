@@ -51,9 +51,20 @@ func (w *wish) sidecar(configuration string) corev1.Container {
 		// goes through it until then, however long it is silent.
 		c.Lifecycle = &corev1.Lifecycle{PreStop: command("ctl", "leave")}
 	} else {
-		c.Lifecycle = &corev1.Lifecycle{PostStart: command("wait", "--timeout", strconv.Itoa(startSeconds)+"s")}
+		c.Lifecycle = &corev1.Lifecycle{PostStart: w.holdUp()}
 	}
 	return c
+}
+
+// holdUp has the other containers of the form classic wait. SPIRE's agent gives no identity to a
+// container whose hook still runs, since the kubelet does not show it: then they wait for the
+// listeners, where their connections wait for the identity.
+func (w *wish) holdUp() *corev1.LifecycleHandler {
+	timeout := strconv.Itoa(startSeconds) + "s"
+	if w.Identity.Source == IdentityCSI || w.Identity.Source == IdentityHostPath {
+		return command("wait", "--listening", "-c", "env:"+configEnv, "--timeout", timeout)
+	}
+	return command("wait", "--timeout", timeout)
 }
 
 func command(args ...string) *corev1.LifecycleHandler {

@@ -52,6 +52,7 @@ form for jobs, whose proxy would otherwise live on.`,
 	file := flags.StringP("config", "c", "", "configuration `FILE` of the proxy, or env:NAME, to take the address of its admin interface from")
 	probes := flags.String("probes", "", "`URL` of the proxy's listener for probes, to ask in place of the admin interface")
 	timeout := flags.Duration("timeout", time.Minute, "how long to wait")
+	listening := flags.Bool("listening", false, "wait only until the listeners of the configuration given with -c can be connected to: who connects is served once the proxy is ready")
 	quit := flags.Bool("quit", false, "ask the proxy to end afterwards")
 	cmd.RunE = func(cmd *cobra.Command, command []string) error {
 		if *file != "" && !flags.Changed("admin") {
@@ -65,6 +66,11 @@ form for jobs, whose proxy would otherwise live on.`,
 		var err error
 		if w.admin, err = newAdminClient(*admin); err != nil {
 			return err
+		}
+		if *listening {
+			if w.ask, err = askListeners(cmd.ErrOrStderr(), *file); err != nil {
+				return err
+			}
 		}
 		if *probes != "" {
 			if w.ask, err = probeReady(*probes); err != nil {

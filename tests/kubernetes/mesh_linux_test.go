@@ -204,8 +204,9 @@ func (c cluster) testJobs(t *testing.T) {
 	c.ready("jobs", "jobs-api", 1)
 	c.deploy("jobs",
 		job("native", "/app", "job", upstream),
-		job("wrapped", "/app", "job", upstream))
-	for _, form := range []string{"native", "wrapped"} {
+		job("wrapped", "/app", "job", upstream),
+		job("classic", "/larboard-for-tests", "wait", "--timeout=2m", "--quit", "--", "/app", "job", upstream))
+	for _, form := range []string{"native", "wrapped", "classic"} {
 		ran := c.TryKubectl("", "-n", "jobs", "wait", "--for=condition=Complete", "job/job-"+form, "--timeout=90s")
 		if ran.Code != 0 {
 			t.Errorf("%s: %s\n%s", form, ran.Stderr, c.Describe())
