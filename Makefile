@@ -23,7 +23,7 @@ KUBERNETES = etcd kube-apiserver kube-controller-manager kube-scheduler kubelet 
 .PHONY: help attack demo e2e-kubernetes test test-goroutines race lint bench fuzz soak soak-everything sim check build binaries image compose packages
 
 help: ## list the commands
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 demo: ## the whole mesh in one terminal: three services, their sidecars, and a story
 	@$(GO) run . demo
@@ -90,9 +90,9 @@ soak-everything: packages ## a mesh on Consul and SPIRE with everything that hap
 sim: ## thousands of simulated schedules (SEEDS, default 10000): faults by seed, and a table of what came of them
 	LARBOARD_SIM_SEEDS=$(SEEDS) $(GO) test -count 1 -timeout 60m -v -run TestSchedules ./tests/sim
 
-e2e-kubernetes: packages ## a real cluster of one node: pods are injected, meshed, restarted, captured; part of `make test`, too
+e2e-kubernetes: packages ## a real cluster of one node: pods are injected, meshed, restarted, captured; in its long form
 	@$(GO) run ./tests/tools/build consul spire-agent spire-server $(KUBERNETES)
-	$(GO) test -count 1 -timeout 30m -v ./tests/kubernetes
+	LARBOARD_LONG=1 $(GO) test -count 1 -timeout 30m -v ./tests/kubernetes
 
 attack: ## hostile HTTP/2 peers against the binary, ordinary clients beside them, and a table of what came of it
 	LARBOARD_LONG=1 $(GO) test -count 1 -timeout 60m -v ./tests/attack

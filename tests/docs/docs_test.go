@@ -53,7 +53,7 @@ func TestReadmeConfigurationsLoad(t *testing.T) {
 
 func TestCommandsExist(t *testing.T) {
 	makefile := read(t, filepath.Join(root, "Makefile"))
-	named := regexp.MustCompile("(?m)(?:`|^ {4})make ([a-z]+)")
+	named := regexp.MustCompile("(?m)(?:`|^ {4})make ([a-z0-9-]+)")
 	for _, name := range documents(t) {
 		for _, m := range named.FindAllStringSubmatch(read(t, name), -1) {
 			if !strings.Contains(makefile, "\n"+m[1]+":") {

@@ -25,13 +25,16 @@ import (
 func TestNode(t *testing.T) {
 	c := startCluster(t)
 	c.walk("The injector")
-	for _, test := range []struct {
-		name string
-		run  func(*testing.T)
-	}{{"mesh", c.testMesh}, {"rollout", c.testRollout}, {"jobs", c.testJobs}, {"probes", c.testProbes}, {"capture", c.testCapture},
-		{"killed", c.testKilled}, {"last calls", c.testLastCalls}, {"walkthrough", c.testWalkthrough}} {
-		t.Run(test.name, test.run)
-	}
+	t.Run("pods", func(t *testing.T) { // mostly they wait: all at once
+		for name, run := range map[string]func(*testing.T){"mesh": c.testMesh, "rollout": c.testRollout, "jobs": c.testJobs,
+			"probes": c.testProbes, "capture": c.testCapture, "killed": c.testKilled, "last calls": c.testLastCalls} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				run(t)
+			})
+		}
+	})
+	t.Run("walkthrough", c.testWalkthrough)
 }
 
 // deploy gives the workloads their identities and makes them in a namespace of the mesh.
@@ -157,8 +160,10 @@ func (c cluster) testRollout(t *testing.T) {
 		return got
 	}
 	ask("/load?url=" + url.QueryEscape(upstream))
-	c.Kubectl("", "-n", "rollout", "rollout", "restart", "deployment/rollout-api")
-	c.Kubectl("", "-n", "rollout", "rollout", "status", "deployment/rollout-api", "--timeout=150s")
+	for range rollouts() {
+		c.Kubectl("", "-n", "rollout", "rollout", "restart", "deployment/rollout-api")
+		c.Kubectl("", "-n", "rollout", "rollout", "status", "deployment/rollout-api", "--timeout=150s")
+	}
 	c.Eventually(t, "the old pods are gone", func() error {
 		var list struct{ Items []pod }
 		c.Get("/api/v1/namespaces/rollout/pods?labelSelector=app%3Drollout-api", &list)
@@ -184,6 +189,14 @@ func (c cluster) testRollout(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests, by %v", got.Requests, got.By)
+}
+
+// rollouts are how often the server is restarted: in the long form (make e2e-kubernetes) often.
+func rollouts() int {
+	if os.Getenv("LARBOARD_LONG") == "1" {
+		return 10
+	}
+	return 1
 }
 
 func names(pods []pod) (all []string) {

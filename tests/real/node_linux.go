@@ -26,7 +26,7 @@ const (
 const nodePatience = 3 * time.Minute
 
 // podPatience is what a condition of pods gets.
-const podPatience = 45 * time.Second
+const podPatience = 2 * time.Minute
 
 // Node is a cluster of one node: etcd, API server, controller manager, scheduler,
 // kubelet and containerd as processes in mount, network and process namespaces and in
