@@ -29,7 +29,7 @@ func main() {
 	case len(os.Args) == 1:
 		err = serve()
 	default:
-		err = errors.New("usage: app | app job URL...")
+		err = errors.New("usage: app, or app job with URLs")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
