@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,9 +16,6 @@ import (
 )
 
 const (
-	// prefix is that of the labels and annotations that count; others are not kept, since
-	// they may be a quarter of a megabyte each.
-	prefix = "larboard.io/"
 	// askTime bounds the question for a namespace that is not known yet, within a review.
 	askTime = 2 * time.Second
 	// pageSize is how many namespaces are asked for at once.
@@ -73,6 +69,7 @@ func namespace(m *metav1.ObjectMeta) injector.Namespace {
 	return injector.Namespace{Name: m.Name, Labels: counting(m.Labels), Annotations: counting(m.Annotations)}
 }
 
+// counting are those labels or annotations that count: others may be a quarter of a megabyte each.
 func counting(all map[string]string) map[string]string {
 	var ours map[string]string
 	for name, value := range all {
@@ -80,7 +77,7 @@ func counting(all map[string]string) map[string]string {
 			if ours == nil {
 				ours = map[string]string{}
 			}
-			ours[strings.Clone(name)] = strings.Clone(value) // not the page it came with
+			ours[name] = value
 		}
 	}
 	return ours
