@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"net/netip"
 	"reflect"
 	"testing"
 
@@ -12,6 +13,7 @@ func TestEndpointEqualSeesEveryField(t *testing.T) {
 		return Endpoint{
 			ID: "a", Address: "127.0.0.1:1", Weight: 1, Tags: []string{"x"}, Meta: map[string]string{"k": "v"},
 			Identity: spiffeid.RequireFromString("spiffe://a.test/x"), IdentityPath: "/x", Node: "n", Zone: "z", Source: "s", Status: "passing",
+			CalledAt: []netip.AddrPort{netip.MustParseAddrPort("240.0.0.1:0")},
 		}
 	}
 	changes := map[string]func(*Endpoint){
@@ -25,6 +27,7 @@ func TestEndpointEqualSeesEveryField(t *testing.T) {
 		"Node":         func(e *Endpoint) { e.Node = "m" },
 		"Zone":         func(e *Endpoint) { e.Zone = "y" },
 		"Source":       func(e *Endpoint) { e.Source = "t" },
+		"CalledAt":     func(e *Endpoint) { e.CalledAt = []netip.AddrPort{netip.MustParseAddrPort("240.0.0.2:0")} },
 		"Status":       func(e *Endpoint) { e.Status = "warning" },
 	}
 	if !full().Equal(full()) {
