@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -51,6 +52,25 @@ func (n *namespaces) get(ctx context.Context, name string) (injector.Namespace, 
 	if ok {
 		return found, nil
 	}
+	return n.ask(ctx, name)
+}
+
+// newer asks the API server about a namespace whose label, as we know it, does not ask for proxies, and
+// returns what is new. The API server may know of a label before our watch does: it selects by it
+// the pods that it asks us about, and one that is left alone then would run without its proxy.
+func (n *namespaces) newer(ctx context.Context, known injector.Namespace) (now injector.Namespace, changed bool) {
+	if label := known.Labels[injector.InjectKey]; label == "enabled" || label == "true" {
+		return known, false
+	}
+	now, err := n.ask(ctx, known.Name)
+	if err != nil {
+		n.log.Warn("a pod is left alone by what was last known of its namespace", "namespace", known.Name, "error", err)
+		return known, false
+	}
+	return now, !maps.Equal(now.Labels, known.Labels) || !maps.Equal(now.Annotations, known.Annotations)
+}
+
+func (n *namespaces) ask(ctx context.Context, name string) (injector.Namespace, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var object metav1.PartialObjectMetadata

@@ -176,7 +176,13 @@ func (s *Server) respond(ctx context.Context, r *admissionv1.AdmissionRequest) (
 		s.log.Error("review not answered: its namespace is not known", "namespace", r.Namespace, "error", err)
 		return nil, "", &problem{failed, http.StatusInternalServerError, fmt.Sprintf("namespace %q is not known yet, and asking for it failed", r.Namespace)}
 	}
-	result, err := s.mutate(&pod, namespace, s.current())
+	settings := s.current()
+	result, err := s.mutate(&pod, namespace, settings)
+	if err == nil && result.Skipped != "" {
+		if now, changed := s.namespaces.newer(ctx, namespace); changed {
+			result, err = s.mutate(&pod, now, settings)
+		}
+	}
 	if err != nil {
 		return s.refuse(r, err), refused, nil
 	}

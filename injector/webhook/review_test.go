@@ -289,3 +289,43 @@ func BenchmarkReview(b *testing.B) {
 		post(s, body, nil)
 	}
 }
+
+// A namespace's label may be younger than what the watch has told: the API server knows of it when it
+// asks, and the pod is not left alone by what was known.
+func TestALabelThatIsNewIsAskedFor(t *testing.T) {
+	f := newFakeAPI()
+	var log bytes.Buffer
+	s := newServer(t, f, &log)
+	s.mutate = injector.Mutate
+	s.settings.Store(injector.DefaultSettings())
+	f.put("/api/v1/namespaces/shop", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}})
+	if _, err := s.namespaces.list(t.Context()); err != nil { // and no watch
+		t.Fatal(err)
+	}
+	body := admission("one", func(r *admissionv1.AdmissionRequest) {
+		r.Object.Raw = bytes.Replace(r.Object.Raw, []byte(`"resources":{}`), []byte(`"resources":{},"ports":[{"containerPort":8080}]`), 1)
+	})
+	patched := func() bool {
+		t.Helper()
+		w := post(s, body, nil)
+		var answer admissionv1.AdmissionReview
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Response == nil || !answer.Response.Allowed {
+			t.Fatalf("%d, %v: %s", w.Code, err, w.Body)
+		}
+		return answer.Response.Patch != nil
+	}
+	if patched() {
+		t.Error("injected without a label")
+	}
+	f.put("/api/v1/namespaces/shop", shop())
+	if !patched() {
+		t.Error("left alone by what was known before")
+	}
+	f.setAway(true)
+	if patched() {
+		t.Error("injected by a label that nobody has told")
+	}
+	if !strings.Contains(log.String(), "left alone by what was last known") {
+		t.Errorf("nothing is said:\n%s", log.String())
+	}
+}
