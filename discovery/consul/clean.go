@@ -281,8 +281,15 @@ func (c *Cleaner) holder(ctx context.Context, e *api.ServiceEntry) (*Client, err
 	if c.client.target.socket != "" || err != nil {
 		return nil, errors.New("it is held by the agent of that node, which has to be asked over the network: clean there, too")
 	}
+	address, err := c.client.memberAddress(ctx, e.Node.Node)
+	if err != nil {
+		return nil, err
+	}
+	if address == "" {
+		return nil, errors.New("its node has the check of an agent, and no agent of that name is alive where this one is a member: whoever wrote it has to remove it, or clean there, too")
+	}
 	o := c.client.options
-	o.Address = c.client.target.scheme + "://" + net.JoinHostPort(e.Node.Address, port)
+	o.Address = c.client.target.scheme + "://" + net.JoinHostPort(address, port)
 	agent, err := New(o)
 	if err != nil {
 		return nil, err
@@ -292,6 +299,25 @@ func (c *Cleaner) holder(ctx context.Context, e *api.ServiceEntry) (*Client, err
 		return nil, fmt.Errorf("it is held by the agent of that node, which does not answer at %s: clean there, too", o.Address)
 	}
 	return agent, nil
+}
+
+// memberAddress is the address of a living agent, as the agents know it among themselves; empty: there is
+// none. What the catalog says whoever may write a node can make up, and our token goes there.
+func (c *Client) memberAddress(ctx context.Context, node string) (string, error) {
+	var members []struct {
+		Name, Addr string
+		Status     int
+	}
+	if _, err := c.api.Raw().Query("/v1/agent/members", &members, c.agentQuery().WithContext(ctx)); err != nil {
+		return "", err
+	}
+	const alive = 1 // Consul's serf.StatusAlive
+	for _, m := range members {
+		if m.Name == node && m.Status == alive {
+			return m.Addr, nil
+		}
+	}
+	return "", nil
 }
 
 // nodeName is that of the agent.

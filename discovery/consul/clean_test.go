@@ -3,6 +3,7 @@ package consul
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,10 +21,16 @@ type theCatalog struct {
 	index   uint64
 	down    bool
 	removed []string
+	members string          // what the agent says of others
+	asked   map[string]bool // hosts
 }
 
 func (c *theCatalog) answer(w http.ResponseWriter, req *http.Request) {
 	path := req.URL.Path
+	if c.asked == nil {
+		c.asked = map[string]bool{}
+	}
+	c.asked[req.URL.Host] = true
 	w.Header().Set("X-Consul-Index", fmt.Sprint(c.index))
 	switch {
 	case c.down:
@@ -44,6 +51,8 @@ func (c *theCatalog) answer(w http.ResponseWriter, req *http.Request) {
 		json.NewEncoder(w).Encode(found)
 	case path == "/v1/agent/self":
 		fmt.Fprint(w, `{"Config": {"NodeName": "asked"}}`)
+	case path == "/v1/agent/members":
+		fmt.Fprintf(w, "[%s]", c.members)
 	case strings.HasPrefix(path, "/v1/agent/service/deregister/"):
 		c.remove("asked", path[len("/v1/agent/service/deregister/"):], "agent")
 	case path == "/v1/catalog/deregister":
@@ -235,10 +244,24 @@ func TestSweep(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
-	onClock("not what another agent holds that does not answer", func(t *testing.T) {
-		f, c := start(t, CleanOptions{}, here(dead("elsewhere", "a")))
-		if s := sweep(t, c); len(s.Due) != 1 || s.Due[0].Removed || !strings.Contains(s.Due[0].Error, "clean there, too") || len(f.removed) != 0 {
-			t.Errorf("%+v, removed %q", s, f.removed)
-		}
-	})
+	// The address of a node can be written by whoever may register one: the token is for members only.
+	for name, test := range map[string]struct {
+		members, said string
+		hosts         []string
+	}{
+		"not what another agent holds that does not answer": {`{"Name": "elsewhere", "Addr": "10.0.0.7", "Status": 1}`, "does not answer at http://10.0.0.7:8500", []string{"10.0.0.7:8500", "127.0.0.1:8500"}},
+		"not by an address of the catalog alone":            {`{"Name": "asked", "Addr": "10.0.0.7", "Status": 1}`, "no agent of that name is alive", []string{"127.0.0.1:8500"}},
+		"not by an agent that has gone":                     {`{"Name": "elsewhere", "Addr": "10.0.0.7", "Status": 4}`, "no agent of that name is alive", []string{"127.0.0.1:8500"}},
+	} {
+		onClock(name, func(t *testing.T) {
+			f, c := start(t, CleanOptions{}, here(dead("elsewhere", "a")))
+			f.members = test.members
+			if s := sweep(t, c); len(s.Due) != 1 || s.Due[0].Removed || !strings.Contains(s.Due[0].Error, "clean there, too") || !strings.Contains(s.Due[0].Error, test.said) || len(f.removed) != 0 {
+				t.Errorf("%+v, removed %q", s, f.removed)
+			}
+			if hosts := slices.Sorted(maps.Keys(f.asked)); !slices.Equal(hosts, test.hosts) {
+				t.Errorf("asked %q, want %q", hosts, test.hosts)
+			}
+		})
+	}
 }
