@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,7 +25,8 @@ const (
 	headTimeout = 5 * time.Second
 	headLimit   = 16 << 10
 	stopTimeout = time.Second
-	// Connections is how many there may be at once; further ones wait to be accepted.
+	// Connections is how many there may be at once; with one more, the oldest of the host that
+	// has most of them is closed.
 	Connections = 64
 	// answerTime is what an answer gets beyond the longest check.
 	answerTime = 5 * time.Second
@@ -172,43 +174,62 @@ func answer(w http.ResponseWriter, status int, text string) {
 	fmt.Fprintln(w, text)
 }
 
-// limited is l with so many connections at once; further ones wait in the kernel.
-func limited(l net.Listener, most int) net.Listener {
-	return &limitedListener{Listener: l, free: make(chan struct{}, most), closed: make(chan struct{})}
-}
+// limited is l with so many connections at once. A further one is accepted: whoever holds many
+// must not keep the kubelet waiting, which takes that for a workload that is not well.
+func limited(l net.Listener, most int) net.Listener { return &limitedListener{Listener: l, most: most} }
 
 type limitedListener struct {
 	net.Listener
-	free   chan struct{}
-	once   sync.Once
-	closed chan struct{}
+	most int
+
+	mu   sync.Mutex // guards open; held for moments
+	open []*limitedConn
+}
+
+// limitedConn is one of a listener's open, the oldest of which is the first.
+type limitedConn struct {
+	net.Conn
+	of   *limitedListener
+	host string
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
-	select {
-	case l.free <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
+	conn, err := l.Listener.Accept()
 	if err != nil {
-		<-l.free
 		return nil, err
 	}
-	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.free })}, nil
+	c := &limitedConn{Conn: conn, of: l}
+	c.host, _, _ = net.SplitHostPort(conn.RemoteAddr().String())
+	if last := l.add(c); last != nil {
+		last.Close()
+	}
+	return c, nil
 }
 
-func (l *limitedListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type limitedConn struct {
-	net.Conn
-	release func()
+// add returns the one that has to go.
+func (l *limitedListener) add(c *limitedConn) (last *limitedConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open = append(l.open, c)
+	if len(l.open) <= l.most {
+		return nil
+	}
+	count := map[string]int{}
+	for _, one := range l.open {
+		count[one.host]++
+	}
+	for _, one := range l.open {
+		if last == nil || count[one.host] > count[last.host] {
+			last = one
+		}
+	}
+	return last
 }
 
 func (c *limitedConn) Close() error {
-	defer c.release()
+	l := c.of
+	l.mu.Lock()
+	l.open = slices.DeleteFunc(l.open, func(one *limitedConn) bool { return one == c })
+	l.mu.Unlock()
 	return c.Conn.Close()
 }

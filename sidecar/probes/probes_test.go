@@ -1,7 +1,9 @@
 package probes
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -228,22 +230,60 @@ func TestIPv6Workload(t *testing.T) {
 	}
 }
 
-// Silent clients hold the places that there are for 5 s at most, and no descriptor more.
+// Whoever holds many connections loses the oldest of them, and keeps nobody else from being answered.
 func TestConnectionsAreBounded(t *testing.T) {
-	url := serve(t, always)
-	address := strings.TrimPrefix(url, "http://")
-	began := time.Now()
-	for range Connections + 5 {
-		c, err := net.Dial("tcp", address)
+	address := strings.TrimPrefix(serve(t, always), "http://")
+	dial := func(from net.IP) net.Conn {
+		t.Helper()
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}).Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(time.Minute))
+		return c
 	}
-	if status, _ := ask(t, "GET", url+"/live"); status != 200 {
-		t.Errorf("status %d", status)
+	live := func(c net.Conn) error {
+		if _, err := c.Write([]byte("GET /live HTTP/1.1\r\nHost: a\r\n\r\n")); err != nil {
+			return err
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err == nil && answer.StatusCode != http.StatusOK {
+			err = errors.New(answer.Status)
+		}
+		return err
 	}
-	if took := time.Since(began); took < headTimeout/2 {
-		t.Errorf("answered after %v, with every place taken", took)
+	began := time.Now()
+	kubelet := dial(net.IPv4(127, 0, 0, 2))
+	var last net.Conn
+	for range Connections + 5 {
+		last = dial(net.IPv4(127, 0, 0, 1))
+	}
+	for name, c := range map[string]net.Conn{"the last one": last, "the only one of its host": kubelet} {
+		if err := live(c); err != nil && time.Since(began) < headTimeout/2 { // later its own time is over
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhoHasToGo(t *testing.T) {
+	l := limited(nil, 3).(*limitedListener)
+	var all []*limitedConn
+	for i, host := range []string{"kubelet", "a", "b", "a", "b", "b"} {
+		here, there := net.Pipe()
+		defer there.Close()
+		all = append(all, &limitedConn{Conn: here, of: l, host: host})
+		want := map[int]int{3: 1, 4: 2, 5: 4}[i]
+		switch last := l.add(all[i]); {
+		case i < 3 && last != nil:
+			t.Errorf("%d: %s has to go", i, last.host)
+		case i >= 3 && last != all[want]:
+			t.Errorf("%d: not %d has to go", i, want)
+		case last != nil && i < 5:
+			last.Close()
+		}
+	}
+	if len(l.open) != 4 {
+		t.Errorf("%d are open", len(l.open))
 	}
 }
