@@ -73,7 +73,10 @@ func manifestsIn(dir string) (names []string, err error) {
 
 // fits reports whether the outputs can go where they are to.
 func (i *injection) fits(outputs []manifest.Output) error {
-	if i.diff || i.inPlace || len(outputs) < 2 || i.toDirectory() {
+	if !i.diff && !i.inPlace && i.toDirectory() {
+		return i.eachItsOwn(outputs)
+	}
+	if i.diff || i.inPlace || len(outputs) < 2 {
 		return nil
 	}
 	for _, o := range outputs {
@@ -82,6 +85,27 @@ func (i *injection) fits(outputs []manifest.Output) error {
 		}
 	}
 	return nil
+}
+
+// eachItsOwn reports whether two files would become one in the directory.
+func (i *injection) eachItsOwn(outputs []manifest.Output) error {
+	from := map[string]string{}
+	for _, o := range outputs {
+		name := nameIn(o)
+		if first, taken := from[name]; taken {
+			return usage(fmt.Errorf("%s and %s would both be %s: call inject for each, with a directory of its own", first, o.Name, filepath.Join(i.to, name)))
+		}
+		from[name] = o.Name
+	}
+	return nil
+}
+
+// nameIn is an output's name in a directory.
+func nameIn(o manifest.Output) string {
+	if o.Name == standardInput {
+		return "stdin.yaml"
+	}
+	return filepath.Base(o.Name)
 }
 
 // toDirectory reports whether --to names a directory, which may be one to make.
@@ -107,11 +131,7 @@ func (i *injection) write(outputs []manifest.Output) error {
 			return err
 		}
 		for _, o := range outputs {
-			name := filepath.Base(o.Name)
-			if o.Name == standardInput {
-				name = "stdin.yaml"
-			}
-			if err := replaceFile(filepath.Join(i.to, name), o.Data); err != nil {
+			if err := replaceFile(filepath.Join(i.to, nameIn(o)), o.Data); err != nil {
 				return err
 			}
 		}

@@ -102,6 +102,26 @@ func TestInjectInPlace(t *testing.T) {
 	}
 }
 
+// Of two files of one name none is lost in a directory.
+func TestInjectOfOneName(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name, "web.yaml"), []byte(podFile), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := larboard(t, dir, "inject", "-f", "a/web.yaml", "-f", "b/web.yaml", "--to", "out/")
+	if got.code != 2 || !strings.Contains(got.stderr, "a/web.yaml and b/web.yaml would both be out/web.yaml") {
+		t.Errorf("got %+v", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "out")); err == nil {
+		t.Error("something was written")
+	}
+}
+
 func TestInjectToElsewhere(t *testing.T) {
 	dir := directory(t, shopFiles())
 	if got := larboard(t, dir, "inject", "-f", "stack.yml", "-f", "web.hcl", "--to", "out/"); got.code != 0 {
