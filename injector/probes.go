@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -122,13 +121,16 @@ func httpCheck(port int, get *corev1.HTTPGetAction) *yaml.Node {
 		path = "/" + path
 	}
 	var headers []any
+	seen := map[string]bool{}
 	for _, h := range get.HTTPHeaders {
+		name := strings.ToLower(h.Name)
 		switch {
-		case strings.EqualFold(h.Name, "Host"):
+		case name == "host":
 			host = h.Value
-		case !slices.Contains(headers, any(h.Name)):
+		case !seen[name]:
 			headers = append(headers, h.Name, literal(h.Value))
 		}
+		seen[name] = true
 	}
 	scheme := ""
 	if get.Scheme == corev1.URISchemeHTTPS {
