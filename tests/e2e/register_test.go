@@ -144,7 +144,8 @@ func TestMaintenance(t *testing.T) {
 			agent.Forget()
 		}
 		for _, kind := range []string{"connect", "service"} {
-			eventually(t, patience, kind+" is in maintenance", func() error {
+			// A new agent may miss to tell its servers of a check until it tells them everything anew, each minute.
+			eventually(t, 2*patience, kind+" is in maintenance", func() error {
 				if _, output := awaitState(t, agent, kind, "web", "critical").state(); !strings.Contains(output, "a new disk") {
 					return fmt.Errorf("forgotten %v: %q", forget, output)
 				}
