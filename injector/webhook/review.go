@@ -121,7 +121,11 @@ func readReview(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionR
 	if r.ContentLength > bodyMost {
 		return nil, large
 	}
+	// Places are few, and whoever reaches the port may ask for one.
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(bodyTime)) // without one, that of the server holds
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyMost))
+	_ = connection.SetReadDeadline(time.Time{})
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -232,6 +234,30 @@ func TestNoReview(t *testing.T) {
 	}
 	if w := post(s, good, nil); w.Code != 200 {
 		t.Errorf("after all that: %d %s", w.Code, w.Body)
+	}
+}
+
+// Whoever sends a head and then nothing gives his place back soon.
+func TestABodyThatDoesNotCome(t *testing.T) {
+	t.Parallel()
+	f := newFakeAPI()
+	f.put("/api/v1/namespaces/shop", shop())
+	s := newServer(t, f, io.Discard)
+	server := httptest.NewServer(http.HandlerFunc(s.review))
+	defer server.Close()
+	for range places {
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprint(c, "POST /mutate HTTP/1.1\r\nHost: injector\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	}
+	for len(s.places) < places {
+		time.Sleep(time.Millisecond)
+	}
+	if w := post(s, admission("one", nil), nil); w.Code != 200 { // comes to its turn
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 

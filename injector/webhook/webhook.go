@@ -35,6 +35,8 @@ const (
 	shutdownMost = 35 * time.Second
 	// Places is how many reviews are decoded at once: what waits holds no body.
 	places = 64
+	// bodyTime is what a review may take to arrive, once its head is there.
+	bodyTime = 3 * time.Second
 )
 
 // Options are what an installation chooses. All but Log, Settings and API have a default,
