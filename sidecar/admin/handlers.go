@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // route is one path of the interface.
@@ -183,8 +184,10 @@ func (s *Server) reopenLogs(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"reopened": listOf(names)})
 }
 
-// leave answers when it is done; any number of times.
+// leave answers when it is done, which register.propagation may put off longer than other
+// answers may take; any number of times.
 func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // without one there is nothing to lift
 	s.views.Leave(r.Context())
 	writeJSON(w, http.StatusOK, map[string]bool{"left": true})
 }
