@@ -126,7 +126,7 @@ func (p *larboard) configure(configuration string) {
 	if engine := os.Getenv("LARBOARD_ENGINE"); engine != "" && !strings.Contains(configuration, "engine:") {
 		configuration += "\nengine: " + engine + "\n" // see `make test-goroutines`
 	}
-	if !strings.Contains(configuration, "drain: {outbound: ") {
+	if !strings.Contains("\n"+configuration, "\ndrain:") {
 		configuration += "\ndrain: {outbound: inbound}\n" // workloads of these tests live on; see tests/lifecycle
 	}
 	if !strings.Contains(configuration, "admin:") {
