@@ -153,9 +153,12 @@ func TestBreaker(t *testing.T) {
 		}
 		return nil
 	})
-	if s := state(); s != "closed" {
-		t.Errorf("in the end the breaker is %s", s)
-	}
+	eventually(t, patience, "the breaker is closed", func() error { // the answer is there before it has counted
+		if s := state(); s != "closed" {
+			return errors.New(s)
+		}
+		return nil
+	})
 	p.waitLog("from=half-open to=closed")
 }
 
