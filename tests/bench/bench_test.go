@@ -135,7 +135,7 @@ func TestProcOfThisProcess(t *testing.T) {
 	if err != nil || after <= before {
 		t.Errorf("cpu time went from %v to %v, %v", before, after, err)
 	}
-	if pss, err := proportionalBytes(os.Getpid()); err != nil || pss < 1<<20 {
+	if pss, err := writtenBytes(os.Getpid()); err != nil || pss < 1<<20 {
 		t.Errorf("memory %d, %v", pss, err)
 	}
 	if _, err := cpuTime(-1); err == nil {

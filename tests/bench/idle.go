@@ -28,7 +28,7 @@ func (b *bench) idleMemory(ctx context.Context, s scenario, p *proxy) (float64, 
 	if err := pause(ctx, b.o.settle/2); err != nil {
 		return 0, err
 	}
-	before, err := proportionalBytes(p.pids()[0])
+	before, err := writtenBytes(p.pids()[0])
 	if err != nil {
 		return 0, err
 	}
@@ -53,7 +53,7 @@ func (b *bench) holding(ctx context.Context, s scenario, p *proxy) (int64, error
 	if err := pause(ctx, b.o.settle); err != nil {
 		return 0, err
 	}
-	after, err := proportionalBytes(p.pids()[0])
+	after, err := writtenBytes(p.pids()[0])
 	if err != nil {
 		return 0, err
 	}

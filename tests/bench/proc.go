@@ -51,10 +51,10 @@ func parseSchedstat(data []byte) (time.Duration, error) {
 	return time.Duration(ns), err
 }
 
-// proportionalBytes is what pid has written to memory, pages that it shares divided among
+// writtenBytes is what pid has written to memory, pages that it shares divided among
 // their users. Not in it are the kernel's memory of sockets, and pages of the program's own
 // file, which come and go with what runs: a larboard whose start is over has few of them.
-func proportionalBytes(pid int) (int64, error) { return rollup(pid, "Pss_Anon:") }
+func writtenBytes(pid int) (int64, error) { return rollup(pid, "Pss_Anon:") }
 
 // residentSetBytes is all resident memory of pid, its program's pages included.
 func residentSetBytes(pid int) (int64, error) { return rollup(pid, "Rss:") }
